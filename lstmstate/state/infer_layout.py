@@ -227,7 +227,7 @@ def _by_metadata(file: StateFile, own: Metadata, wanted: Wanted) -> StoredState:
     try:
         found = _reading(file, guess, Wanted(cells=(cells,)))
     except LstmstateError as error:
-        raise CorruptError(f"its metadata does not match its arrays: {error.problem}") from None
+        raise CorruptError(f"its metadata does not match its arrays: {error.problem}") from error
     _refuse_other_widths(found.structure, wanted)
     if wanted.cells and _reading(file, guess, wanted).structure.widths != found.structure.widths:
         own_widths = ", ".join(f"c {c} m {m}" for c, m in found.structure.widths)
@@ -265,7 +265,7 @@ def _reading(file: StateFile, guess: Guess, wanted: Wanted) -> StoredState:
         # Arrays of these shapes that take no memory: all that is done with them are views.
         shown = [np.broadcast_to(np.empty((), a.dtype), a.shape) for a in guess.arrays]
     except ValueError as error:  # sizes that no array can have
-        raise CorruptError(f"it has a shape that no array has ({error})") from None
+        raise CorruptError(f"it has a shape that no array has ({error})") from error
     notes = [*file.notes, *([guess.note] if guess.note else [])]
     is_halved = False
     if not wanted.cells:

@@ -172,11 +172,11 @@ def _options(sheet: Sheet, cells: Sequence[Cell], before: Sequence[Sequence[str]
         # Only Keras has this option: a column would be the same in nearly all tables.
         gates = cell.options["recurrent_activation"]
         if gates.source != "family" and gates != Option("sigmoid", "graph"):
-            marked = _marked("recurrent_activation", gates)
-            marks.append([marked])
+            value = _marked("recurrent_activation", gates)
+            marks.append([value])
             several = cell.documented.get("recurrent_activation")
             words = f" ({several.words})" if several else ""
-            sheet.line(f"  recurrent_activation of {number}: {marked}{words}")
+            sheet.line(f"  recurrent_activation of {number}: {value}{words}")
         if "family" in cell.documented:
             words = cell.documented["family"].words
             sheet.line(f"  family of {number}: {cell.family}{text.DEFAULT} ({words})")

@@ -326,14 +326,14 @@ def put_rows(file: IO[bytes], origin: int, plan: PlannedArray, start: int, array
         file.write(data[place * size : (place + 1) * size])
 
 
-def header_bytes(shape: tuple[int, ...], dtype: DType, told: Metadata | None) -> bytes:
+def header_bytes(shape: tuple[int, ...], dtype: DType, metadata: Metadata | None) -> bytes:
     """Return the header of an array in C order, with what travels with it."""
     from numpy.lib import format as npy
 
     text = (
         f"{{'descr': {npy.dtype_to_descr(dtype)!r}, 'fortran_order': False, 'shape': {shape!r}, }}"
     )
-    line = told.line() if told else ""
+    line = metadata.line() if metadata else ""
     if len(text) + len(line) > _READABLE:
         raise UnsupportedError(
             "the header of an .npy has no room for the names and widths of so many cells",

@@ -149,7 +149,7 @@ class TextTable:
         try:
             return next(csv.reader([line], delimiter=self._mark), [""])
         except csv.Error as error:
-            raise CorruptError(f"a line of it cannot be cut into fields ({error})") from None
+            raise CorruptError(f"a line of it cannot be cut into fields ({error})") from error
 
     def _refuse_many(self, line: str) -> None:
         """Refuse a line of more fields than a table has, before it is cut."""

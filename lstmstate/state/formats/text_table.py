@@ -46,8 +46,8 @@ def open_file(
         header: whether the first row names the columns, None if unknown.
     """
     table = TextTable(source, header=header, most=limits.MAX_CSV_BYTES)
-    told = [line[len(_MARK) :] for line in table.comments if line.startswith(_MARK)]
-    metadata = parse(told[0]) if told else None
+    lines = [line[len(_MARK) :] for line in table.comments if line.startswith(_MARK)]
+    metadata = parse(lines[0]) if lines else None
     dtype = metadata.dtype if metadata and metadata.dtype in _TYPES else "float64"
     asked = None if columns in _columns(table.names) else columns
     names, values, notes = table.columns(asked, dtype)
@@ -101,9 +101,9 @@ def write(outputs: Outputs, target: str, stream: Stream) -> None:
                 "its name cannot be written into a csv file", path=target, tensor=plan.name
             )
     names = [f"{plan.name}.{k}" for plan in plans for k in range(plan.shape[-1])]
-    told = stream.metadata._replace(dtype=plans[0].dtype.name)
+    metadata = stream.metadata._replace(dtype=plans[0].dtype.name)
     with outputs.open(target) as file:
-        file.write(f"{_MARK}{told.line()}\n{','.join(names)}\n".encode())
+        file.write(f"{_MARK}{metadata.line()}\n{','.join(names)}\n".encode())
         for _, arrays in stream.together():
             rows = np.concatenate(arrays, axis=-1)
             file.write("".join(",".join(map(str, row)) + "\n" for row in rows).encode())
