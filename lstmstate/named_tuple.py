@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import namedtuple
 
 from lstmstate.errors import Brief
-from lstmstate.type_names import TYPE_CHECKING, Any, TypeVar, cast
+from lstmstate.type_names import TYPE_CHECKING, Any, TypeVar
 
 __all__ = ["NamedTuple", "brief"]
 
@@ -20,7 +20,8 @@ _T = TypeVar("_T")
 def brief(record: type[_T]) -> type[_T]:
     """Return a named tuple with a short `help()`."""
     made: Any = Brief(record.__name__, record.__bases__, dict(vars(record)))
-    return cast("type[_T]", made)
+    found: type[_T] = made
+    return found
 
 
 if TYPE_CHECKING:

@@ -16,17 +16,16 @@ __all__ = [
     "ParamSpec",
     "Protocol",
     "TypeVar",
-    "cast",
 ]
 
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from typing import IO, Any, Literal, NoReturn, ParamSpec, Protocol, TypeVar, cast
+    from typing import IO, Any, Literal, NoReturn, ParamSpec, Protocol, TypeVar
 else:
 
     class _Name:
-        """A name that may be called, or have an index, and has no other meaning."""
+        """A name that may be called, have an index, or be a base, and has no other meaning."""
 
         def __call__(self, *_, **__):
             return self
@@ -34,9 +33,7 @@ else:
         def __getitem__(self, _):
             return self
 
-    IO = Any = Literal = NoReturn = ParamSpec = TypeVar = _Name()
-    Protocol = object
+        def __mro_entries__(self, _):
+            return ()
 
-    def cast(_, value):
-        """Return a value as it is."""
-        return value
+    IO = Any = Literal = NoReturn = ParamSpec = Protocol = TypeVar = _Name()

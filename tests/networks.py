@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lstmstate.engines import load
-from lstmstate.engines.network import Arithmetic, Network, Norm, Pair, Ran, no_states
+from lstmstate.engines.network import Arithmetic, Network, Norm, Pair, RunOutputs, no_states
 
 Array = Any
 Rng = np.random.Generator
@@ -72,7 +72,7 @@ def drawn_like(rng: Rng, array: Array, bound: float) -> Array:
     return rng.uniform(-bound, bound, array.shape).astype(array.dtype)
 
 
-def assert_same(ours: Ran, theirs: Ran, tolerance: float) -> None:
+def assert_same(ours: RunOutputs, theirs: RunOutputs, tolerance: float) -> None:
     """Compare two results completely: shapes, types and values."""
     pairs = [("outputs", ours.outputs, theirs.outputs)]
     for number, states in enumerate(zip(ours.states, theirs.states, strict=True)):

@@ -12,12 +12,11 @@ import numpy as np
 from hypothesis import settings
 from states import Array
 
-from lstmstate.cells.cell import StateWidths
+from lstmstate.cells.cell import CellShape, StateWidths
 from lstmstate.files.atomic import Outputs
 from lstmstate.state.formats.array_writer import ArrayWriter, PlannedArray, open_writer
 from lstmstate.state.formats.registry import BY_KEY
 from lstmstate.state.metadata import Metadata
-from lstmstate.state.state import CellShape
 
 steady = settings(derandomize=True, deadline=None)
 META = Metadata("tuple", (CellShape("rnn/lstm_cell", StateWidths(4, 2)),), False, source="a.ckpt")

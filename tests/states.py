@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lstmstate import LSTMState, StackState
-from lstmstate.cells.cell import StateWidths
+from lstmstate.cells.cell import CellShape, StateWidths
 from lstmstate.files.atomic import Outputs
 from lstmstate.operations.convert import write_state
 from lstmstate.operations.load import open_path, states_in
@@ -20,7 +20,7 @@ from lstmstate.state.candidates import Wanted
 from lstmstate.state.formats.registry import kind_to_write
 from lstmstate.state.infer_layout import StoredState
 from lstmstate.state.layouts import LAYOUTS, Structure
-from lstmstate.state.state import CellShape, State
+from lstmstate.state.state import State
 from lstmstate.state.stream import Stream
 
 Array = NDArray[Any]

@@ -18,6 +18,7 @@ from lstmstate.cells.activations import ACTIVATIONS
 from lstmstate.cells.cell import Option, Source
 from lstmstate.cells.family import Family
 from lstmstate.cells.settle_options import settle_options
+from lstmstate.checkpoint.dtypes import NUMPY_FLOATS
 from lstmstate.cli import options
 from lstmstate.cli.group import cli
 from lstmstate.engines.numpy_functions import FUNCTIONS
@@ -257,6 +258,8 @@ def test_names_in_the_help_match_their_tables() -> None:
     assert tuple(options.ACTIVATION_NAMES) == ACTIVATIONS == tuple(FUNCTIONS)
     assert tuple(options.LAYOUT_NAMES) == tuple(LAYOUTS)
     assert tuple(options.KIND_NAMES) == tuple(kind.key for kind in KINDS if kind.writer)
+    (dtype,) = (one for one in COMMANDS["convert"].params if one.name == "dtype")
+    assert tuple(dtype.to_info_dict()["type"]["choices"]) == NUMPY_FLOATS
 
 
 @pytest.mark.parametrize("name", ["run", "verify"])

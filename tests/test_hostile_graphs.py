@@ -17,7 +17,7 @@ import lstmstate
 from lstmstate.cells import Option
 from lstmstate.cells.from_graph.alike_steps import Kind, Places
 from lstmstate.cells.from_graph.gates import read_split_step
-from lstmstate.cells.from_graph.graph_cell import Wired, WiredStep
+from lstmstate.cells.from_graph.graph_cell import GraphCell, WiredStep
 from lstmstate.cells.from_graph.unexplained import Walk
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
@@ -390,7 +390,7 @@ def test_equal_steps_are_read_once(
     """The first steps and the last differ from those between them."""
     read: list[str] = []
 
-    def found(graph: Graph, split: Node) -> Wired | None:
+    def found(graph: Graph, split: Node) -> GraphCell | None:
         read.append(split.name)
         return read_split_step(graph, split)
 

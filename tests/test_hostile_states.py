@@ -343,8 +343,9 @@ def test_metadata_that_contradicts_the_arrays(tmp_path: Path, written: Any, kind
     ids=lambda line: line[:20],
 )
 def test_unreadable_metadata_is_reported(line: str) -> None:
-    with pytest.raises(CorruptError, match="its metadata cannot be read"):
+    with pytest.raises(CorruptError, match="its metadata cannot be read") as raised:
         parse(line)
+    assert isinstance(raised.value.__cause__, ValueError | RecursionError)
 
 
 def test_metadata_that_matches_the_arrays(tmp_path: Path) -> None:

@@ -98,6 +98,11 @@ def test_json_needs_neither_numpy_nor_rich() -> None:
     assert not modules & {"numpy", "rich", "h5py", "cramjam"}
 
 
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_inspect_needs_no_typing(options: list[str]) -> None:
+    assert "typing" not in inspecting("inspect", *options, str(SAMPLES / "sunspots"))
+
+
 def test_help_imports_nothing_but_click() -> None:
     modules = inspecting("--help")
     assert not modules & {

@@ -16,7 +16,7 @@ import sys
 import termios
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from lstmstate.cells.weight_stats import Stats, cell_stats
+from lstmstate.cells.weight_stats import GateStats, cell_stats
 from lstmstate.cli import execute as run
 from lstmstate.model.checkpoint import open_checkpoint
 
@@ -384,15 +384,36 @@ def noise(*shape: int, seed: int = 0) -> NDArray[np.float32]:
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def figures(values: Values) -> dict[tuple[str, str | None], Stats]:
+class Figures(NamedTuple):
+    """The statistics of a part of a tensor, as they are reported."""
+
+    role: str
+    gate: str | None
+    size: int
+    min: float | None
+    max: float | None
+    mean: float | None
+    std: float | None
+    zeros: int
+    nan: int
+    inf: int
+
+
+def reported(one: GateStats) -> Figures:
+    """Return statistics as they are reported."""
+    size, _, _, _, _, *counts = one.values
+    return Figures(one.role, one.gate, size, *one.values.moments().values(), *counts)
+
+
+def figures(values: Values) -> dict[tuple[str, str | None], Figures]:
     """Return the statistics of the only cell among some variables, by role and gate."""
     (cell,) = writers.cells({name: value.shape for name, value in values.items()}).values()
-    found = list(cell_stats(cell, lambda name: values[name]))
+    found = [reported(one) for one in cell_stats(cell, lambda name: values[name])]
     assert len({(one.role, one.gate) for one in found}) == len(found)
     return {(one.role, one.gate): one for one in found}
 
 
-def by_numpy(role: str, gate: str | None, part: NDArray[Any]) -> Stats:
+def by_numpy(role: str, gate: str | None, part: NDArray[Any]) -> Figures:
     """Return the statistics of a part's finite values, from NumPy."""
     wide = part.astype(np.float64)
     finite = wide[np.isfinite(wide)]
@@ -400,7 +421,7 @@ def by_numpy(role: str, gate: str | None, part: NDArray[Any]) -> Stats:
         (finite.min(), finite.max(), finite.mean(), finite.std()) if finite.size else (None,) * 4
     )
     broken = int(np.isnan(wide).sum()), int(np.isinf(wide).sum())
-    return Stats(role, gate, part.size, *least, int((wide == 0).sum()), *broken)
+    return Figures(role, gate, part.size, *least, int((wide == 0).sum()), *broken)
 
 
 def lstm(kernel: NDArray[Any], bias: NDArray[Any], scope: str = "rnn/lstm_cell") -> Values:
@@ -601,7 +622,7 @@ def test_the_statistics_of_a_cell_in_a_checkpoint(tmp_path: Any) -> None:
 
     ckpt = open_checkpoint(writers.save(tmp_path, build))
     cell = writers.only(ckpt)
-    found = list(cell_stats(cell, lambda name: ckpt.variables[name].read()))
-    assert found[0] == Stats("kernel", "i", 28, 1.0, 1.0, 1.0, 0.0, 0, 0, 0)
-    assert found[4] == Stats("bias", "i", 4, 0.0, 0.0, 0.0, 0.0, 4, 0, 0)
+    found = [reported(one) for one in cell_stats(cell, lambda name: ckpt.variables[name].read())]
+    assert found[0] == Figures("kernel", "i", 28, 1.0, 1.0, 1.0, 0.0, 0, 0, 0)
+    assert found[4] == Figures("bias", "i", 4, 0.0, 0.0, 0.0, 0.0, 4, 0, 0)
     assert [one.gate for one in found] == list("ijfo") * 2

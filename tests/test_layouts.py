@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from states import Array, cells_of, fits, same, shapes_of, state_of, states, structure
 
 from lstmstate import LSTMState, LstmstateError, StackState
-from lstmstate.cells.cell import StateWidths
+from lstmstate.cells.cell import CellShape, StateWidths
 from lstmstate.state import stream
 from lstmstate.state.formats.array_writer import values
-from lstmstate.state.formats.stored_array import Held, StateFile
+from lstmstate.state.formats.stored_array import ArrayInMemory, StateFile
 from lstmstate.state.infer_layout import StoredState
 from lstmstate.state.layouts import LAYOUTS, structure_of, to_arrays
-from lstmstate.state.state import CellShape, State
+from lstmstate.state.state import State
 from lstmstate.state.stream import Stream
 
 steady = settings(derandomize=True, deadline=None)
@@ -274,7 +274,7 @@ def test_every_layout_round_trips(state: State) -> None:
 
 def stored(state: State, layout: str) -> StoredState:
     """Return a state as if read from a file in a layout."""
-    arrays = tuple(Held(name, a) for name, a in to_arrays(LAYOUTS[layout], state).items())
+    arrays = tuple(ArrayInMemory(name, a) for name, a in to_arrays(LAYOUTS[layout], state).items())
     return StoredState(StateFile("", arrays), LAYOUTS[layout], structure(state), arrays)
 
 

@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstmstate.engines import load
-from lstmstate.engines.network import Arithmetic, Network, Pair, Ran, no_states, reverse_sequences
+from lstmstate.engines.network import (
+    Arithmetic,
+    Network,
+    Pair,
+    RunOutputs,
+    no_states,
+    reverse_sequences,
+)
 
 Array = Any
 
@@ -84,7 +91,7 @@ def data(network: Network, steps: int, batch: int, seed: int = 0) -> tuple[Array
     return x, states  # type: ignore[return-value]
 
 
-def alone(network: Network, x: Array, states: Sequence[Pair], row: int, length: int) -> Ran:
+def alone(network: Network, x: Array, states: Sequence[Pair], row: int, length: int) -> RunOutputs:
     """Run one sequence of a batch, truncated to its length."""
     start = [(c[row : row + 1], m[row : row + 1]) for c, m in states]
     x = np.ascontiguousarray(x[:length, row : row + 1])

@@ -41,8 +41,9 @@ def metadata_member(path: Path, code: int) -> Path:
 @pytest.mark.parametrize("code", [0x110000, 0xFFFFFFFF, 0xD800], ids=hex)
 def test_text_that_is_none_in_an_npz_is_damage(tmp_path: Path, shell: Shell, code: int) -> None:
     path = metadata_member(tmp_path / "a.npz", code)
-    with pytest.raises(CorruptError, match="its metadata cannot be read"):
+    with pytest.raises(CorruptError, match="its metadata cannot be read") as raised:
         load_state(path)
+    assert isinstance(raised.value.__cause__, UnicodeDecodeError)
     done = shell("inspect", path)
     assert done.code == 3
     assert "internal error" not in error(done)

@@ -118,6 +118,19 @@ class StateWidths(NamedTuple):
         return (at, at + self.c), (at + self.c, at + self.flat)
 
 
+class CellShape(NamedTuple):
+    """The name of a cell and the shape of its state: `[batch, *spatial, width]`."""
+
+    name: str
+    widths: StateWidths
+    spatial: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        """As the command line takes it: 128, or 128:64 with a projection."""
+        c, m = self.widths
+        return str(c) if c == m else f"{c}:{m}"
+
+
 @brief
 class Cell(NamedTuple):
     """An LSTM cell, as read from its variables and the graph.

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from lstmstate.cells import variable_names as names
-from lstmstate.cells.from_graph.match_variables import Stored
+from lstmstate.cells.from_graph.match_variables import VariableFacts
 
 _CELL_LEAF = "W_0"  # no layer but a cell of 0.5 to 0.12 has W_0 with B
 
@@ -18,7 +18,7 @@ _CELL_LEAF = "W_0"  # no layer but a cell of 0.5 to 0.12 has W_0 with B
 class Surroundings:
     """The matrices of a checkpoint, by the widths of their inputs and outputs."""
 
-    def __init__(self, variables: Iterable[Stored]) -> None:
+    def __init__(self, variables: Iterable[VariableFacts]) -> None:
         matrices = [variable.shape for variable in variables if len(variable.shape) == 2]
         self._takes = Counter(rows for rows, _ in matrices)
         self._gives = Counter(columns for _, columns in matrices)
@@ -28,7 +28,7 @@ class Surroundings:
         )
 
     def verdict(
-        self, scope: str, roles: Mapping[str, Sequence[Stored]], input_size: int, units: int
+        self, scope: str, roles: Mapping[str, Sequence[VariableFacts]], input_size: int, units: int
     ) -> bool | None:
         """Return True for a cell, False for a dense layer, None if both are possible."""
         if set(roles) - {"kernel", "bias"}:

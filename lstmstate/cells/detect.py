@@ -29,8 +29,8 @@ from lstmstate.cells.families import (
 )
 from lstmstate.cells.family import Family, Leaves
 from lstmstate.cells.from_graph.explanation import explain
-from lstmstate.cells.from_graph.graph_cell import Wired
-from lstmstate.cells.from_graph.match_variables import GraphView, Stored
+from lstmstate.cells.from_graph.graph_cell import GraphCell
+from lstmstate.cells.from_graph.match_variables import GraphView, VariableFacts
 from lstmstate.cells.from_graph.recurrences import count_layers
 from lstmstate.cells.settle_options import settle_options
 from lstmstate.cells.shapes import PEEPHOLES, Shapes, Widths
@@ -44,8 +44,8 @@ from lstmstate.type_names import TYPE_CHECKING
 if TYPE_CHECKING:
     from lstmstate.cells.dense_layers import Surroundings
 
-Scope = dict[str, Stored]  # leaf → variable
-Roles = dict[str, tuple[Stored, ...]]
+Scope = dict[str, VariableFacts]  # leaf → variable
+Roles = dict[str, tuple[VariableFacts, ...]]
 
 _FIRST_PART = "/part_0"  # of a variable that was saved in parts by hand
 
@@ -83,7 +83,7 @@ class Recognition:
         candidates: scopes with the shapes of a cell that may be something else.
     """
 
-    def __init__(self, variables: Iterable[Stored], graph: Graph | None) -> None:
+    def __init__(self, variables: Iterable[VariableFacts], graph: Graph | None) -> None:
         everything = list(variables)
         paths = {variable.path: variable.shape for variable in everything}
         self.slots = frozenset(
@@ -91,7 +91,7 @@ class Recognition:
             for variable in everything
             if variable.is_slot or names.is_slot(variable.path, paths)
         )
-        self._kept: dict[str, Stored] = {}
+        self._kept: dict[str, VariableFacts] = {}
         for variable in everything:
             if variable.name not in self.slots:
                 # A variable may be there twice, with ":0" behind its name and without.
@@ -260,7 +260,7 @@ class Recognition:
         era: str | None,
         roles: Roles,
         widths: Widths,
-        wired: Wired | None = None,
+        wired: GraphCell | None = None,
     ) -> None:
         stored = [variable for shards in roles.values() for variable in shards]
         if any(variable.name in self._taken for variable in stored):
@@ -282,7 +282,7 @@ class Recognition:
         name = scope if scope not in self._found else stored[0].path
         self._found[name] = cell._replace(name=name)
 
-    def _is_of_2(self, scope: str, stored: Iterable[Stored]) -> bool:
+    def _is_of_2(self, scope: str, stored: Iterable[VariableFacts]) -> bool:
         """Whether a cell is of TensorFlow 2, by the version in the graph, or else by names."""
         version = self.graph.graph.tensorflow_version if self.graph else None
         major = (version or "").split(".")[0]
@@ -295,7 +295,7 @@ class Recognition:
 # ---- variables by scope, leaf and role
 
 
-def group(variables: Mapping[str, Stored]) -> dict[str, Scope]:
+def group(variables: Mapping[str, VariableFacts]) -> dict[str, Scope]:
     """Return for every scope the variables one or two parts below it.
 
     Parts of a partitioned variable that were saved by hand are one further: `kernel/part_0`.
@@ -317,7 +317,7 @@ def by_role(leaves: Scope, pattern: Leaves) -> Roles:
     for role, leaf in pattern.items():
         # Parts of a variable that were saved by hand are called `…/part_0`, `…/part_1`, …
         for template in (leaf, f"{leaf}/part_{{k}}"):
-            shards: list[Stored] = []
+            shards: list[VariableFacts] = []
             while (name := template.replace("{k}", str(len(shards)))) in leaves:
                 shards.append(leaves[name])
                 if name == template:
@@ -333,7 +333,7 @@ def shapes_of(roles: Roles) -> Shapes:
 
 
 def note_unused(
-    leaves: Scope, stored: Iterable[Stored], units: int | None = None
+    leaves: Scope, stored: Iterable[VariableFacts], units: int | None = None
 ) -> tuple[str, ...]:
     """Return a note on variables of a cell's scope that look like its parts and are unused.
 
@@ -414,7 +414,7 @@ def whole_leaf(leaf: str) -> str:
     return leaf.removesuffix(_FIRST_PART)
 
 
-def two_kernels(kernels: list[tuple[Stored, ...]], bias: tuple[Stored, ...]) -> Roles:
+def two_kernels(kernels: list[tuple[VariableFacts, ...]], bias: tuple[VariableFacts, ...]) -> Roles:
     """Return the input kernel `[I, 4H]` and the recurrent one `[H, 4H]` by role, from shapes."""
     if [len(stored[0].shape) for stored in kernels] != [2, 2]:
         return {}
@@ -449,7 +449,7 @@ def _grid(scope: str) -> str | None:
     return next((part for part in parts if re.fullmatch(_GRID, part)), None)
 
 
-def _unnamed(wired: Wired, roles: Roles, plain: Family) -> Family:
+def _unnamed(wired: GraphCell, roles: Roles, plain: Family) -> Family:
     """Return the family of a cell that only the graph shows."""
     if "recurrent_kernel" in roles:
         return USER._replace(widths=shapes.keras)
@@ -512,7 +512,9 @@ _OF_OBJECT = "/.ATTRIBUTES/VARIABLE_VALUE"
 _OF_2 = r"/lstm_cell(_\d+)?$"
 
 
-def _with_other_step(cell: Cell, family: Family, stored: Iterable[Stored], view: GraphView) -> Cell:
+def _with_other_step(
+    cell: Cell, family: Family, stored: Iterable[VariableFacts], view: GraphView
+) -> Cell:
     """Return a cell that the graph steps in a way that is not read: no default applies."""
     assumed = {name for name, option in cell.options.items() if option.source == "default"}
     if not assumed:
@@ -528,7 +530,7 @@ def _with_other_step(cell: Cell, family: Family, stored: Iterable[Stored], view:
     )
 
 
-def _shown_options(cell: Cell, wired: Wired, view: GraphView) -> dict[str, Option]:
+def _shown_options(cell: Cell, wired: GraphCell, view: GraphView) -> dict[str, Option]:
     shown = dict(wired.options)
     if wired.frame is not None and wired.frame in view.time_major:
         shown["time_major"] = view.time_major[wired.frame]
@@ -537,14 +539,14 @@ def _shown_options(cell: Cell, wired: Wired, view: GraphView) -> dict[str, Optio
     return shown
 
 
-def _shown_family(family: Family, wired: Wired, shown: dict[str, Option]) -> Family:
+def _shown_family(family: Family, wired: GraphCell, shown: dict[str, Option]) -> Family:
     """Return the row of a cell whose variables several classes may have made."""
     if family.name == BASIC.name and shown.get("cell_clip", UNKNOWN).value is not None:
         family = PLAIN  # which has clips, under the other's name
     return BY_OPERATION.get(wired.block or "", family) if family.name == PLAIN.name else family
 
 
-def _with_graph(cell: Cell, family: Family, wired: Wired, view: GraphView) -> Cell:
+def _with_graph(cell: Cell, family: Family, wired: GraphCell, view: GraphView) -> Cell:
     """Return a cell with all that the graph shows about it."""
     shown, is_grid = _shown_options(cell, wired, view), cell.family != family.name
     if not is_grid:
@@ -593,7 +595,7 @@ def _in_layers(name: str, states: int) -> str:
     return f"the graph steps it as {states} layers, each with a state of its own: {cells}"
 
 
-def _seen_notes(wired: Wired) -> tuple[tuple[str, bool], ...]:
+def _seen_notes(wired: GraphCell) -> tuple[tuple[str, bool], ...]:
     return (
         ("the first rows of its kernel are those of m, not of the input", wired.m_first),
         ("the graph adds its input to its output: a residual connection", wired.is_residual),

@@ -9,14 +9,17 @@ from lstmstate.cells import state_names
 from lstmstate.cells import variable_names as names
 from lstmstate.cells.cell import Cell, SavedState, Stack
 from lstmstate.cells.detect import Recognition
-from lstmstate.cells.from_graph.match_variables import GraphView, Stored
+from lstmstate.cells.from_graph.match_variables import GraphView, VariableFacts
 from lstmstate.cells.from_graph.state_variables import find_kept_states
 
 Fits = dict[str, dict[int, list[Cell]]]  # layout → width → the cells with such a state
 
 
 def saved_states(
-    found: Recognition, view: GraphView | None, stacks: list[Stack], variables: Iterable[Stored]
+    found: Recognition,
+    view: GraphView | None,
+    stacks: list[Stack],
+    variables: Iterable[VariableFacts],
 ) -> list[SavedState]:
     """Return the variables that hold a state of one of the cells.
 
@@ -36,7 +39,7 @@ def saved_states(
     for variable in everything:
         if variable.name in found.slots or variable.name in found.roles:
             continue
-        if not variable.dtype.startswith(("float", "bfloat", "complex")):
+        if not variable.is_inexact:
             continue
         state = by_graph.get(variable.name) or by_place.get(variable.name)
         if state is None:
@@ -49,12 +52,12 @@ def saved_states(
 _OF_LAYER = r"(?P<layer>.+?)(?:/keras_api)?/states/(?P<number>\d+)"
 
 
-def _of_keras(variables: Iterable[Stored], cells: list[Cell]) -> dict[str, SavedState]:
+def _of_keras(variables: Iterable[VariableFacts], cells: list[Cell]) -> dict[str, SavedState]:
     """Return the states of stateful layers of Keras, which lists them as h and c: 0 and 1.
 
     Source: `LSTMCell.get_initial_state` of Keras 2 and 3.
     """
-    of_layer: dict[str, dict[int, Stored]] = {}
+    of_layer: dict[str, dict[int, VariableFacts]] = {}
     for variable in variables:
         has_place = "/states/" in variable.path
         if has_place and (place := re.fullmatch(_OF_LAYER, variable.path)):
@@ -81,7 +84,7 @@ def _of_keras(variables: Iterable[Stored], cells: list[Cell]) -> dict[str, Saved
 
 
 def _by_name(
-    variable: Stored, fits: Fits, stacks: list[Stack], view: GraphView | None
+    variable: VariableFacts, fits: Fits, stacks: list[Stack], view: GraphView | None
 ) -> SavedState | None:
     """Return a state by its name and width alone."""
     named = state_names.parse(variable.path)
@@ -108,7 +111,7 @@ def _by_name(
     return _state(variable, layout, either) if either else None
 
 
-def _state(variable: Stored, layout: str, cells: list[Cell]) -> SavedState:
+def _state(variable: VariableFacts, layout: str, cells: list[Cell]) -> SavedState:
     """Return a state, with its cell if only one fits, or one shares its scope or is in its name.
 
     `convert` puts the state of a cell under the cell's name: `saved_state/rnn/lstm_cell/c`.

@@ -107,7 +107,7 @@ def name_of(stacks: Sequence[Stack]) -> str:
     return paired[1] if paired else stacks[0].name
 
 
-def called(name: str, stacks: Sequence[Stack]) -> list[tuple[Stack, ...]]:
+def find_by_name(name: str, stacks: Sequence[Stack]) -> list[tuple[Stack, ...]]:
     """Return the stacks, and pairs of them, that a user may mean by a name.
 
     A whole name means that stack alone. Else any whole parts of a name do; parts that both

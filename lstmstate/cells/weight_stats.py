@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 from lstmstate.cells.cell import Cell
 from lstmstate.named_tuple import NamedTuple
-from lstmstate.value_stats import stats_of
+from lstmstate.type_names import TYPE_CHECKING
+from lstmstate.value_stats import ValueStats, stats_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,38 +16,25 @@ if TYPE_CHECKING:
 _BY_COLUMNS = ("kernel", "recurrent_kernel", "bias", "mask", "norm_0", "norm_1")
 
 
-class Stats(NamedTuple):
+class GateStats(NamedTuple):
     """Statistics of one part of a tensor.
 
     Attributes:
         role: the tensor.
         gate: the gate whose columns these are; None for a tensor without gates.
-        size: the number of elements.
-        min, max, mean, std: of the finite elements.
-        zeros, nan, inf: how many elements are 0, NaN or Inf.
     """
 
     role: str
     gate: str | None
-    size: int
-    min: float | None
-    max: float | None
-    mean: float | None
-    std: float | None
-    zeros: int
-    nan: int
-    inf: int
+    values: ValueStats
 
 
-def cell_stats(cell: Cell, read: Callable[[str], NDArray[np.generic]]) -> Iterator[Stats]:
+def cell_stats(cell: Cell, read: Callable[[str], NDArray[np.generic]]) -> Iterator[GateStats]:
     """Yield the statistics of each of a cell's tensors; `read` returns a variable's value."""
     for role in cell.variables:
         value = weight(cell, role, read)
         for gate, part in _gates(cell, role, value):
-            found = stats_of(part)
-            low, high, mean, std = found.moments().values()
-            counts = found.zeros, found.nan, found.inf
-            yield Stats(role, gate, found.size, low, high, mean, std, *counts)
+            yield GateStats(role, gate, stats_of(part))
 
 
 def _gates(

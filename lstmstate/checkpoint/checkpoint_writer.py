@@ -6,13 +6,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from lstmstate.checkpoint.locate import STATE_FILE
 from lstmstate.checkpoint.tensor_bundle_writer import BundleWriter
 from lstmstate.errors import ExistingFileError
 from lstmstate.files.atomic import Outputs
 
 _INDEX = ".index"
 _META = ".meta"
-STATE_FILE = "checkpoint"
 
 
 @contextmanager

@@ -62,6 +62,8 @@ BY_NUMBER: dict[int, DType] = {
     22: DType("uint32", 4, "u4", 16),
     23: DType("uint64", 8, "u8", 17),
 }
+NUMPY_FLOATS = ("float16", "float32", "float64")
+FLOATS = frozenset(number for number, dtype in BY_NUMBER.items() if dtype.is_float)
 
 
 def by_number(number: int) -> DType:

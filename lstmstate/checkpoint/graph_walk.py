@@ -9,19 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from lstmstate import limits
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.graph_node import Node
-
-# Operations that hand on their first input unchanged (or rounded, to train for quantisation).
-PASSING = frozenset(
-    """
-    Identity RefIdentity Enter RefEnter Exit RefExit Switch RefSwitch Merge RefMerge
-    NextIteration RefNextIteration ReadVariableOp StopGradient PreventGradient CheckNumerics
-    Snapshot PlaceholderWithDefault IdentityN EnsureShape FakeQuantWithMinMaxVars
-    FakeQuantWithMinMaxArgs FakeQuantWithMinMaxVarsPerChannel
-    """.split()
-)
-_SAME = frozenset({"Identity", "Cast"})
-ADDING = frozenset({"Add", "AddV2", "BiasAdd", "BiasAddV1"})
-JOINING = frozenset({"Concat", "ConcatV2", "Pack"})
+from lstmstate.checkpoint.op_sets import IDENTITIES, PASSING
 
 
 def data_inputs(node: Node) -> list[str]:
@@ -102,7 +90,7 @@ def consumers(graph: Graph, node: Node, ops: frozenset[str]) -> list[Node]:
     found: list[Node] = []
     queue = deque([node])
     seen = {node.name}
-    wanted = ops | _SAME
+    wanted = ops | IDENTITIES
     while queue:
         for edge in graph.edges(queue.popleft().name, wanted):
             if edge.node.op in ops:

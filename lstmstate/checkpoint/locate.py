@@ -29,7 +29,7 @@ from lstmstate.files.reader import ByteSource, near, read_whole, unreadable
 from lstmstate.named_tuple import NamedTuple
 
 V1, V2, FROZEN, GENERATOR = "v1", "v2", "frozen_graph", "generator_bundle"
-_STATE_FILE = "checkpoint"
+STATE_FILE = "checkpoint"
 _FOLDER_GRAPH = "graph.pbtxt"  # of Estimators, and in the examples of tf.train.write_graph
 _SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 _LOOKED_INTO = 200  # folders in a folder, to name those with checkpoints
@@ -209,8 +209,8 @@ def _in_folder(folder: str) -> Location:
             path=folder,
             advice="its values were frozen into the graph, or the folder was not copied whole",
         )
-    if _STATE_FILE in names and not os.path.isdir(os.path.join(folder, _STATE_FILE)):
-        return _by_state_file(os.path.join(folder, _STATE_FILE))
+    if STATE_FILE in names and not os.path.isdir(os.path.join(folder, STATE_FILE)):
+        return _by_state_file(os.path.join(folder, STATE_FILE))
     return _only_one(folder, None)
 
 
@@ -303,7 +303,7 @@ def _in_one_file(folder: str) -> Iterator[str]:
 def _has_some(folder: str, name: str) -> bool:
     """Whether a folder in a folder looks as if a checkpoint were in it."""
     inner = os.path.join(folder, name)
-    ends = (".index", *_SAVED_MODEL_FILES, _STATE_FILE)
+    ends = (".index", *_SAVED_MODEL_FILES, STATE_FILE)
     return os.path.isdir(inner) and any(entry.endswith(ends) for entry in _names(inner))
 
 

@@ -200,7 +200,7 @@ class Table:
         try:
             unpacked = bytes(cramjam.snappy.decompress_raw(content))
         except cramjam.DecompressionError as error:
-            raise self._corrupt(f"a Snappy block is damaged ({error})") from None
+            raise self._corrupt(f"a Snappy block is damaged ({error})") from error
         if len(unpacked) != size:
             raise self._corrupt("a Snappy block has another size than it declares")
         return unpacked

@@ -41,7 +41,7 @@ _LITTLE, _BIG = 0, 1
 CHUNK_BYTES = limits.MIB // 2  # while one chunk is used the next is read: 1 MiB together
 _LENGTHS_BYTES = 1 << 13  # of the lengths of strings, which take much more room as numbers
 _CONTINUED = bytes(range(0x80, 0x100))  # the bytes of a varint that do not end it
-_TOLD = 3  # damaged data files that are named
+_LISTED = 3  # damaged data files that are named
 _DAMAGED = "its checksum does not match: the data file is damaged, or of another checkpoint"
 
 
@@ -196,7 +196,7 @@ class Bundle:
                 problems.append(f"{path}: the data file is missing: values cannot be read")
             except LstmstateError as error:
                 problems.append(str(error))
-            if len(problems) == _TOLD and len(needed) > _TOLD:
+            if len(problems) == _LISTED and len(needed) > _LISTED:
                 return [*problems, f"there are {len(needed)} data files; others may be wrong too"]
         return problems
 

@@ -108,6 +108,11 @@ class Variable(metaclass=Brief):
         return self.spec.dtype.name
 
     @property
+    def is_inexact(self) -> bool:
+        """Whether its values are floating-point numbers, real or complex."""
+        return self.dtype.startswith(("float", "bfloat", "complex"))
+
+    @property
     def size(self) -> int:
         """The number of elements."""
         return math.prod(self.shape)

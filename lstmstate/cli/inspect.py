@@ -12,7 +12,7 @@ from lstmstate.type_names import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lstmstate.cells import Cell
-    from lstmstate.cells.weight_stats import Stats
+    from lstmstate.cells.weight_stats import GateStats
     from lstmstate.cli.report.console import Sheet
     from lstmstate.model.checkpoint import LSTMCheckpoint
     from lstmstate.operations.load import Opened
@@ -139,7 +139,7 @@ class _Inspector:
         with self._common.meter("reading the values", len(every), "variables") as meter:
             return [one for each in meter.over(every) if (one := each.damage()) is not None]
 
-    def _stats(self, ckpt: LSTMCheckpoint, cells: Sequence[Cell]) -> dict[str, list[Stats]]:
+    def _stats(self, ckpt: LSTMCheckpoint, cells: Sequence[Cell]) -> dict[str, list[GateStats]]:
         from lstmstate.cells.weight_stats import cell_stats
 
         with self._common.meter("reading the cells", len(cells), "cells") as meter:

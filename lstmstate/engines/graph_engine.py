@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lstmstate.cells.cell import CellShape
 from lstmstate.checkpoint.graph_node import Node
+from lstmstate.checkpoint.op_sets import ENTERS
 from lstmstate.engines.graph_feeds import (
     change_initial_state,
     fit_to_placeholder,
@@ -23,11 +25,10 @@ from lstmstate.engines.graph_feeds import (
     take_step,
 )
 from lstmstate.engines.network import (
-    CellShape,
     InputShape,
     NetworkShape,
     Pair,
-    Ran,
+    RunOutputs,
     no_states,
     reverse_sequences,
 )
@@ -41,7 +42,6 @@ from lstmstate.graph.evaluate import (
     UnfedError,
     compile_plan,
 )
-from lstmstate.graph.loops import ENTERS
 from lstmstate.graph.operations import Precision, TensorArray, numpy_dtype, stack_list
 from lstmstate.graph.walk import Tensor, ahead, data_inputs, node_at
 from lstmstate.recurrence.data_path import READS_SIZES, comes_from, origins
@@ -134,7 +134,7 @@ class GraphRunner:
         shape = (steps, batch, *given.spatial, given.width)
         return self._random(np.random.default_rng(0), shape)
 
-    def _run_any(self, x: Array, states: Sequence[Pair]) -> Ran:
+    def _run_any(self, x: Array, states: Sequence[Pair]) -> RunOutputs:
         """Run over some data, without the graph's default lengths if they do not fit the batch."""
         try:
             return self.run(x, states)
@@ -203,7 +203,7 @@ class GraphRunner:
 
     def run(
         self, x: Array, states: Sequence[Pair], lengths: Lengths | None = None, keep: str = ""
-    ) -> Ran:
+    ) -> RunOutputs:
         """Run over some steps; see `Runner.run`.
 
         Raises:
@@ -243,7 +243,7 @@ class GraphRunner:
 
     def _run_steps(
         self, x: Array, states: Sequence[Pair], lengths: Lengths | None, keep: str
-    ) -> Ran:
+    ) -> RunOutputs:
         """Run a graph of a single step once for each step, from the states after the step before.
 
         Raises:
@@ -256,7 +256,7 @@ class GraphRunner:
             problem = f"the graph is built for 1 step and cannot be run over more: {place}"
             raise UnsupportedError(problem)
         steps, batch = x.shape[:2]
-        found: list[Ran] = []
+        found: list[RunOutputs] = []
         for at in range(steps):
             feeds = {
                 tensor: take_step(tensor, value, self._static(tensor), at, (steps, batch))
@@ -272,16 +272,18 @@ class GraphRunner:
                 ]
                 outputs = np.where(ended, ran.outputs.dtype.type(0), ran.outputs)
                 own = [{"c": c[None], "m": m[None]} for c, m in after]
-                ran = Ran(outputs, [(c, m) for c, m in after], own)
+                ran = RunOutputs(outputs, [(c, m) for c, m in after], own)
             states = ran.states
             found.append(ran)
         kept = [
             {letter: np.concatenate([ran.kept[at][letter] for ran in found]) for letter in keep}
             for at in range(len(self.network.cells))
         ]
-        return Ran(np.concatenate([ran.outputs for ran in found]), found[-1].states, kept)
+        return RunOutputs(np.concatenate([ran.outputs for ran in found]), found[-1].states, kept)
 
-    def _run_lengths(self, x: Array, states: Sequence[Pair], lengths: Lengths, keep: str) -> Ran:
+    def _run_lengths(
+        self, x: Array, states: Sequence[Pair], lengths: Lengths, keep: str
+    ) -> RunOutputs:
         """Run the sequences of each length together, without steps after their end.
 
         Raises:
@@ -322,7 +324,7 @@ class GraphRunner:
                     kept[at][letter][length:, rows] = state["cm".index(letter)]  # it stays so
         if outputs is None:
             raise UnsupportedError("no sequence has a step")
-        return Ran(outputs, after, kept)
+        return RunOutputs(outputs, after, kept)
 
     def _run_rows(
         self,
@@ -331,7 +333,7 @@ class GraphRunner:
         keep: str,
         rows: Any = None,
         lengths: Lengths | None = None,
-    ) -> Ran:
+    ) -> RunOutputs:
         plan, _ = self._plan(keep, 0.5, has_lengths=lengths is not None)
         self._refuse_own_ends(plan, keep)
         self._find_orders(x, states)
@@ -513,7 +515,9 @@ class GraphRunner:
             found += [port.steps for port in ports]
         return found
 
-    def _collect(self, found: list[Any], steps: int, keep: str, lengths: Lengths | None) -> Ran:
+    def _collect(
+        self, found: list[Any], steps: int, keep: str, lengths: Lengths | None
+    ) -> RunOutputs:
         """Return outputs and states from the fetched values."""
         values = iter(found)
         fetched = [[next(values) for _ in tensors] for tensors in self._list_fetches(keep)]
@@ -549,7 +553,7 @@ class GraphRunner:
                 advice="pass sequences of the length that it is built for",
             )
         states = list(zip(last[::2], last[1::2], strict=True))
-        return Ran(joined.astype(kind, copy=False), states, kept)
+        return RunOutputs(joined.astype(kind, copy=False), states, kept)
 
     def _plan(self, keep: str, draw: float, *, has_lengths: bool = False) -> tuple[Plan, BoundPlan]:
         """Return the plan that fetches the values to keep; find the inputs for lengths.

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from lstmstate.cells.cell import StateWidths
+from lstmstate.cells.cell import CellShape, StateWidths
 from lstmstate.errors import UnsupportedError
 from lstmstate.named_tuple import NamedTuple
 
@@ -200,14 +200,6 @@ class InputShape(NamedTuple):
     spatial: tuple[int, ...] = ()
 
 
-class CellShape(NamedTuple):
-    """A cell of a network, by its name and the shape of its state: `[batch, *spatial, width]`."""
-
-    name: str
-    widths: StateWidths
-    spatial: tuple[int, ...] = ()
-
-
 class NetworkShape(NamedTuple):
     """The shapes of a network that the graph itself runs; as a `Network` without weights.
 
@@ -243,7 +235,7 @@ def as_input(values: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> Array:
     return found
 
 
-class Ran(NamedTuple):
+class RunOutputs(NamedTuple):
     """The results of some steps.
 
     Attributes:
@@ -267,7 +259,7 @@ class Runner(Protocol):
 
     def run(
         self, x: Array, states: Sequence[Pair], lengths: Lengths | None = None, keep: str = ""
-    ) -> Ran:
+    ) -> RunOutputs:
         """Run over some steps.
 
         Args:

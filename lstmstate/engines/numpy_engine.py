@@ -33,8 +33,8 @@ from lstmstate.engines.network import (
     Network,
     Norm,
     Pair,
-    Ran,
     Runner,
+    RunOutputs,
     reverse_sequences,
     spans,
     split_gates,
@@ -97,7 +97,7 @@ class NumpyRunner:
 
     def run(
         self, x: Array, states: Sequence[Pair], lengths: Lengths | None = None, keep: str = ""
-    ) -> Ran:
+    ) -> RunOutputs:
         """Run over some steps; see `Runner`."""
         before = iter(states)
         after: list[Pair] = []
@@ -117,7 +117,7 @@ class NumpyRunner:
                     )
                 joined.append(reverse_sequences(y, lengths) if backward else y)
             x = joined[0] if len(joined) == 1 else np.concatenate(joined, axis=-1)
-        return Ran(x, after, kept)
+        return RunOutputs(x, after, kept)
 
 
 def run_padded(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from lstmstate.engines import onnx_graph
-from lstmstate.engines.network import Array, Lengths, Network, Pair, Ran, Runner
+from lstmstate.engines.network import Array, Lengths, Network, Pair, Runner, RunOutputs
 from lstmstate.engines.onnx_graph import build_model
 from lstmstate.errors import UnsupportedError
 from lstmstate.named_tuple import NamedTuple
@@ -64,7 +64,7 @@ class _OnnxRunner:
 
     def run(
         self, x: Array, states: Sequence[Pair], lengths: Lengths | None = None, keep: str = ""
-    ) -> Ran:
+    ) -> RunOutputs:
         """Run over some steps; see `Runner`."""
         beyond = "".join(letter for letter in keep if letter != "m")
         if beyond:
@@ -79,7 +79,7 @@ class _OnnxRunner:
 
     def _run_unequal(
         self, x: Array, states: Sequence[Pair], lengths: Lengths, keeps_m: bool
-    ) -> Ran:
+    ) -> RunOutputs:
         """Run over the sequences that have steps at all, as far as the longest goes."""
         steps, batch, _ = x.shape
         rows, longest = np.flatnonzero(lengths), int(lengths.max())
@@ -103,9 +103,11 @@ class _OnnxRunner:
         for of_cell, (_, m) in zip(kept, after, strict=True):
             for values in of_cell.values():
                 values[past] = np.broadcast_to(m, values.shape)[past]
-        return Ran(outputs, after, kept)
+        return RunOutputs(outputs, after, kept)
 
-    def _run(self, x: Array, states: Sequence[Pair], lengths: Lengths | None, keeps_m: bool) -> Ran:
+    def _run(
+        self, x: Array, states: Sequence[Pair], lengths: Lengths | None, keeps_m: bool
+    ) -> RunOutputs:
         """Run over sequences that all have steps."""
         session, outputs = self._session(_Way(lengths is not None, keeps_m))
         feeds: dict[str, Any] = {"x": x}
@@ -118,7 +120,7 @@ class _OnnxRunner:
         cells = range(len(states))
         kept = [{"m": made[f"m_{k}"][:, 0]} if keeps_m else {} for k in cells]
         after = [(made[f"c_{k}"][0], made[f"h_{k}"][0]) for k in cells]
-        return Ran(made[self._ends].reshape(*x.shape[:2], -1), after, kept)
+        return RunOutputs(made[self._ends].reshape(*x.shape[:2], -1), after, kept)
 
     def _session(self, way: _Way) -> tuple[Any, dict[str, list[Any]]]:
         """Return the session for a way to run, made when it is first needed, and its outputs."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from lstmstate.cells.activations import BY_NAME
 from lstmstate.cells.families import row_of
+from lstmstate.checkpoint.dtypes import NUMPY_FLOATS
 from lstmstate.engines.network import Arithmetic, Array, split_gates
 from lstmstate.errors import UnsupportedError
 from lstmstate.named_tuple import NamedTuple
@@ -65,7 +66,7 @@ class CellClass(NamedTuple):
 
     make: Callable[[TensorFlow, Arithmetic], Built]
     takes: frozenset[str]
-    dtypes: tuple[str, ...] = ("float16", "float32", "float64")
+    dtypes: tuple[str, ...] = NUMPY_FLOATS
 
 
 def check(cell: Arithmetic) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmstate.engines.network import Array, Lengths, Network, Pair, Ran, Runner, Stage
+from lstmstate.engines.network import Array, Lengths, Network, Pair, Runner, RunOutputs, Stage
 from lstmstate.engines.tensorflow_cells import INSTEAD, Built, RNNCell, Tensor, TensorFlow, make
 from lstmstate.engines.tensorflow_cells import check as check_cell
 from lstmstate.errors import LstmstateError, UnsupportedError
@@ -47,7 +47,7 @@ class _TensorFlowRunner:
 
     def run(
         self, x: Array, states: Sequence[Pair], lengths: Lengths | None = None, keep: str = ""
-    ) -> Ran:
+    ) -> RunOutputs:
         """Run over some steps; see `Runner`."""
         beyond = "".join(letter for letter in keep if letter not in "cm")
         if beyond:
@@ -87,7 +87,9 @@ class _Program:
                     initial = variable.initializer.inputs[1]
                     self._session.run(variable.initializer, {initial: value})
 
-    def run(self, x: Array, states: Sequence[Pair], lengths: Lengths | None, keep: str) -> Ran:
+    def run(
+        self, x: Array, states: Sequence[Pair], lengths: Lengths | None, keep: str
+    ) -> RunOutputs:
         """Run over some steps; see `Runner`."""
         feeds: dict[Tensor, Any] = {self._x: x}
         if self._lengths is not None:
@@ -107,7 +109,7 @@ class _Program:
                 elif letter in keep:
                     named[letter] = values
             kept.append(named)
-        return Ran(outputs, after, kept or [{} for _ in after])
+        return RunOutputs(outputs, after, kept or [{} for _ in after])
 
     def _stage(self, x: Tensor, stage: Stage, keeps: bool) -> Tensor:
         """Add the cells of a stage; return its outputs."""

@@ -16,6 +16,7 @@ from lstmstate.cells.cell import UNRECOGNISED, Cell, Value
 from lstmstate.cells.families import row_of
 from lstmstate.cells.shapes import PEEPHOLES
 from lstmstate.cells.weight_stats import weight
+from lstmstate.checkpoint.dtypes import NUMPY_FLOATS
 from lstmstate.engines.network import Arithmetic, Array, Norm, split_gates
 from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 Read = Callable[[str], "NDArray[np.generic]"]
 
-_RUN_DTYPES = ("float16", "float32", "float64")
 # Scopes of the norms: python/ops/rnn_cell.py of contrib, `_norm(…, "transform")` and so on.
 _NORM_SCOPES = {"i": "input", "j": "transform", "f": "forget", "o": "output", "c": "state"}
 # contrib/layers/python/layers/layers.py, layer_norm: 1e-3 for float16 (1.15), else 1e-12.
@@ -77,10 +77,10 @@ def arithmetic(cell: Cell, read: Read, settled: Mapping[str, Value]) -> Arithmet
             f"a {cell.family} is not run with a cell_clip: {row.clip_refusal}", tensor=cell.name
         )
     dtype = "float32" if cell.dtype == "bfloat16" else cell.dtype
-    if dtype not in _RUN_DTYPES or cell.num_units is None:
+    if dtype not in NUMPY_FLOATS or cell.num_units is None:
         problem = f"it is {cell.dtype}" if cell.num_units is not None else "its widths are unknown"
         raise UnsupportedError(
-            f"it is not run: {problem}, and {', '.join(_RUN_DTYPES)} of known widths are",
+            f"it is not run: {problem}, and {', '.join(NUMPY_FLOATS)} of known widths are",
             tensor=cell.name,
         )
     stored = _Stored(cell, read)

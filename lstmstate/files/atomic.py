@@ -26,9 +26,9 @@ from lstmstate.errors import (
     NoPermissionError,
     printable,
 )
+from lstmstate.files import STDOUT
 from lstmstate.files.inputs import gather
 
-STDOUT = "-"
 _INTERRUPTIONS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]

@@ -22,7 +22,6 @@ from lstmstate.errors import (
 )
 from lstmstate.files import inputs
 from lstmstate.files.budget import Budget
-from lstmstate.type_names import IO, cast
 
 # A FIFO would block the open for ever; without O_BINARY Windows would translate line ends.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -127,9 +126,9 @@ class ByteSource:
             raise unreadable(self.path, error) from None
         self.refuse_changed()
 
-    def file(self) -> IO[bytes]:
+    def file(self) -> io.RawIOBase:
         """Return it as a file object, for libraries that want one."""
-        return cast("IO[bytes]", _SourceFile(self))
+        return _SourceFile(self)
 
     def refuse_pointer(self, what: str = "this") -> None:
         """Raise an error if this is the text that Git LFS leaves in the place of a file."""

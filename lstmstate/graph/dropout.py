@@ -6,16 +6,15 @@ import math
 from collections.abc import Mapping
 
 from lstmstate.checkpoint.graph_node import Node
-from lstmstate.graph.loops import ENTERS
+from lstmstate.checkpoint.op_sets import ENTERS, IDENTITIES, RANDOM, SUMMING
 from lstmstate.graph.walk import Tensor, behind, data_inputs, node_at, past
 
-RANDOM = ("Random", "Truncated", "StatelessRandom", "Multinomial")
-_HANDING = ENTERS | {"Identity", "Cast"}
-_SCALING = _HANDING | {"Add", "AddV2", "Mul", "Sub"}
+_PASSES_MASKS = ENTERS | IDENTITIES
+_SCALING = _PASSES_MASKS | SUMMING | {"Mul", "Sub"}
 _NEAR = 12  # nodes between a mask and its random number
 
 
-def undropped(nodes: Mapping[str, Node], node: Node) -> Tensor | None:
+def before_dropout(nodes: Mapping[str, Node], node: Node) -> Tensor | None:
     """Return the value that dropout is applied to, None if a node is not dropout.
 
     tf.nn.dropout is x / keep * floor(keep + u) up to 1.12, x * (1 / (1 - rate)) * (u >= rate)
@@ -43,7 +42,7 @@ def _find_share(nodes: Mapping[str, Node], mask: Tensor) -> tuple[Tensor, bool] 
     if made.op != "Floor":
         return None
     total = _source(nodes, data_inputs(made)[0])
-    if total.op not in ("Add", "AddV2"):
+    if total.op not in SUMMING:
         return None
     first, second = data_inputs(total)
     for number, keep in ((first, second), (second, first)):
@@ -95,7 +94,7 @@ def _is_random(nodes: Mapping[str, Node], tensor: Tensor) -> bool:
 
 
 def _skip(nodes: Mapping[str, Node], tensor: Tensor) -> Tensor:
-    return past(nodes, tensor, _HANDING)
+    return past(nodes, tensor, _PASSES_MASKS)
 
 
 def _source(nodes: Mapping[str, Node], tensor: Tensor) -> Node:

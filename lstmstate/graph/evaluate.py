@@ -17,13 +17,10 @@ from lstmstate import limits
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph, split_port, uses
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.inlining import INLINED
+from lstmstate.checkpoint.op_sets import EXITS, MERGES, RANDOM, SWITCHES, WHILES
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
-from lstmstate.graph.dropout import RANDOM, undropped
+from lstmstate.graph.dropout import before_dropout
 from lstmstate.graph.loops import (
-    EXITS,
-    MERGES,
-    SWITCHES,
-    WHILES,
     FunctionBody,
     Loop,
     frames,
@@ -554,7 +551,7 @@ class _Compiler:
             raise UnfedError(node, tensor)
         if node.op in CALLS | _BRANCHES:
             return self._make_call(node)
-        kept = undropped(self._scope.nodes, node)
+        kept = before_dropout(self._scope.nodes, node)
         if kept is not None:
             self._operations.add(DROPOUT)
             return _Made(lambda value: value, [kept])

@@ -11,16 +11,11 @@ from collections.abc import Mapping
 from lstmstate.checkpoint import protobuf as wire
 from lstmstate.checkpoint.graph_node import Node, NodeReader
 from lstmstate.checkpoint.inlining import as_in_graph
+from lstmstate.checkpoint.op_sets import ENTERS, EXITS, MERGES, NEXTS, SWITCHES
 from lstmstate.graph.walk import Tensor, data_inputs, input_at, node_at, past
 from lstmstate.named_tuple import NamedTuple
 
-ENTERS = frozenset({"Enter", "RefEnter"})
-EXITS = frozenset({"Exit", "RefExit"})
-MERGES = frozenset({"Merge", "RefMerge"})
-SWITCHES = frozenset({"Switch", "RefSwitch"})
-_NEXTS = frozenset({"NextIteration", "RefNextIteration"})
-WHILES = frozenset({"While", "StatelessWhile"})
-_HANDING = frozenset({"Identity", "RefIdentity"})
+_PASSES_UNCHANGED = frozenset({"Identity", "RefIdentity"})
 
 
 class LoopVariable(NamedTuple):
@@ -117,7 +112,7 @@ def _make_loop(
             constants.add(enter.name)
             continue
         before = (node_at(nodes, tensor) for tensor in data_inputs(merge))
-        given = [one for node in before if node.op in _NEXTS for one in data_inputs(node)[:1]]
+        given = [one for node in before if node.op in NEXTS for one in data_inputs(node)[:1]]
         if not given:
             return None
         if switch.name in left:
@@ -152,7 +147,7 @@ def while_loop(node: Node, functions: Mapping[str, FunctionBody]) -> Loop | None
 def is_unchanged(loop: Loop, number: int, nodes: Mapping[str, Node]) -> bool:
     """Whether no step changes a loop variable."""
     variable = loop.variables[number]
-    return past(nodes, variable.next, _HANDING) == variable.read
+    return past(nodes, variable.next, _PASSES_UNCHANGED) == variable.read
 
 
 class FunctionBody(NamedTuple):

@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 
 from lstmstate.arguments import name_nearest
-from lstmstate.cells.stacks import called, name_of, of_stack
+from lstmstate.cells.stacks import find_by_name, name_of, of_stack
 from lstmstate.checkpoint.locate import NotACheckpointError
 from lstmstate.errors import (
     AmbiguousError,
@@ -130,7 +130,7 @@ class LSTMCheckpoint(RecognisedCheckpoint, metaclass=Brief):
         """Return a name as that of a cell, or as that of a stack."""
         if name in self._cells:
             return name, None
-        stacks = called(name, self._stacks)
+        stacks = find_by_name(name, self._stacks)
         is_whole = any(name_of(group) == name for group in stacks)
         if stacks and (is_whole or not self._matches(name)):
             return None, name

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lstmstate.engines.network import Array, Lengths, Network, Pair, Ran, Runner
+from lstmstate.engines.network import Array, Lengths, Network, Pair, Runner, RunOutputs
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.named_tuple import NamedTuple
 
@@ -198,7 +198,7 @@ class InOrder:
 
     def run(
         self, x: Array, states: Sequence[Pair], lengths: Lengths | None = None, keep: str = ""
-    ) -> Ran:
+    ) -> RunOutputs:
         """Run over some steps; see `Runner`."""
         ran = self._runner.run(x, [states[at] for at in self._there], lengths, keep)
         return ran._replace(

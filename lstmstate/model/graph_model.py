@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lstmstate.recurrence.variable_values import GraphVariables
 
 # Operations that pass a variable on, and those that only keep it: save, initialise, train or watch.
-_HANDING = frozenset({"Identity", "ReadVariableOp", "Enter"})
+_PASSES_WEIGHTS = frozenset({"Identity", "ReadVariableOp", "Enter"})
 _KEEPING = (
     "Save",
     "Assign",
@@ -171,7 +171,7 @@ class GraphModel:
                 continue
             seen.add(name)
             for user, _ in self.graph.uses.get(name, ()):
-                if user.op in _HANDING:
+                if user.op in _PASSES_WEIGHTS:
                     queue.append(user.name)
                 elif not user.op.startswith(_KEEPING):
                     return True

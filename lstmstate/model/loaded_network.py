@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lstmstate.cells.cell import CellShape
 from lstmstate.cells.stacks import Route
-from lstmstate.engines.network import Array, CellShape, Network, Pair, Runner, Shaped, no_states
+from lstmstate.engines.network import Array, Network, Pair, Runner, Shaped, no_states
 from lstmstate.errors import ArgumentError, UnsupportedError, located, printable
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.state.bind_names import bind

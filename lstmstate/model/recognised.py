@@ -9,7 +9,15 @@ from functools import cached_property
 
 from lstmstate.cells.cell import Cell, SavedState, Stack
 from lstmstate.cells.detect import Recognition
-from lstmstate.cells.stacks import Route, called, in_order, name_of, pair_directions, routes, stacks
+from lstmstate.cells.stacks import (
+    Route,
+    find_by_name,
+    in_order,
+    name_of,
+    pair_directions,
+    routes,
+    stacks,
+)
 from lstmstate.checkpoint import Checkpoint, Variable
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.locate import Location
@@ -263,8 +271,7 @@ class RecognisedCheckpoint:
         has_graph = self._found.graph is not None
         is_shown = has_graph and self.recurrences == () and not self.candidates
         return is_shown or not any(
-            variable.shape and variable.dtype.startswith(("float", "bfloat", "complex"))
-            for variable in self.variables.values()
+            variable.shape and variable.is_inexact for variable in self.variables.values()
         )
 
     @property
@@ -368,13 +375,13 @@ class RecognisedCheckpoint:
     def find_stacks(self, name: str) -> tuple[Stack, ...]:
         """Return one stack by its name, or by any parts of it that no other stack has.
 
-        Two stacks that run in the two directions are one here; see `cells.stacks.called`.
+        Two stacks that run in the two directions are one here; see `cells.stacks.find_by_name`.
 
         Raises:
             NotFoundError: there is no such stack.
             AmbiguousError: there is more than one.
         """
-        found = called(name, self._stacks)
+        found = find_by_name(name, self._stacks)
         if len(found) == 1:
             return found[0]
         if found:

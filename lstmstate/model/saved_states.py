@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, cast
 
 from lstmstate.cells import state_names
-from lstmstate.cells.cell import Cell, SavedState, Stack
+from lstmstate.cells.cell import Cell, CellShape, SavedState, Stack
 from lstmstate.cells.state_names import StateName
 from lstmstate.cells.variable_names import use_of
 from lstmstate.errors import AmbiguousError, ArgumentError, LstmstateError, NotFoundError, printable
@@ -23,7 +23,6 @@ from lstmstate.state.formats.stored_array import Foreign, StateFile
 from lstmstate.state.infer_layout import HalfOfCell, StoredState, read_state
 from lstmstate.state.layouts import LAYOUTS
 from lstmstate.state.metadata import HALVES, Metadata
-from lstmstate.state.state import CellShape
 
 if TYPE_CHECKING:
     from lstmstate.recurrence.initial_state import FedOrder
@@ -280,7 +279,7 @@ def _states(ckpt: LSTMCheckpoint) -> list[tuple[SavedState, StateName | None]]:
         return [(state, state_names.parse(path)) for state, path in paths]
     found: list[tuple[SavedState, StateName | None]] = []
     for variable in ckpt.variables.values():
-        if len(variable.shape) >= 2 and variable.dtype.startswith(("float", "bfloat", "complex")):
+        if len(variable.shape) >= 2 and variable.is_inexact:
             named = state_names.parse(variable.path)
             if named is not None and named.is_plain:
                 layout = "unknown" if named.role == "state" else named.role

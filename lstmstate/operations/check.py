@@ -22,7 +22,7 @@ from lstmstate.arguments import (
     refuse_others,
 )
 from lstmstate.cells.aliases import find_counterparts
-from lstmstate.cells.cell import UNKNOWN, Cell, StateWidths
+from lstmstate.cells.cell import UNKNOWN, Cell, CellShape, StateWidths
 from lstmstate.cells.families import MIDDLE, NEW, OLD, row_of
 from lstmstate.errors import (
     AmbiguousError,
@@ -42,7 +42,6 @@ from lstmstate.operations.load import Opened, open_path, states_in
 from lstmstate.state.candidates import Cells, Wanted
 from lstmstate.state.infer_layout import StoredState
 from lstmstate.state.layouts import LAYOUTS
-from lstmstate.state.state import CellShape
 from lstmstate.state.stream import Advance, Stream, ignore
 from lstmstate.value_stats import ValueStats, stats_of
 
@@ -162,7 +161,7 @@ class Target:
             return
         errors = []
         for variable in self.ckpt.variables.values():
-            if variable.dtype.startswith(("float", "bfloat", "complex")):
+            if variable.is_inexact:
                 try:
                     value = variable.read()
                 except LstmstateError as error:

@@ -20,7 +20,6 @@ from lstmstate.state.stream import Stream
 if TYPE_CHECKING:
     from lstmstate.model.checkpoint import LSTMCheckpoint
 
-DTYPES = ("float16", "float32", "float64")
 # What `saved_states.groups` finds again; the others have no names of their own in a checkpoint.
 _REWRITTEN = ("tuple", "flat", "layered", "keras")
 _LISTED = 4  # variables that a note names

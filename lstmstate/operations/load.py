@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from lstmstate.checkpoint.locate import NotACheckpointError
 from lstmstate.errors import AmbiguousError, LstmstateError, first_of, located
+from lstmstate.files import STDIN
 from lstmstate.model.checkpoint import LSTMCheckpoint
 from lstmstate.named_tuple import NamedTuple
-from lstmstate.state.formats.input_path import STDIN, InputPath
+from lstmstate.state.formats.input_path import InputPath
 from lstmstate.type_names import TYPE_CHECKING
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lstmstate.cells.cell import StateWidths
+from lstmstate.cells.cell import CellShape, StateWidths
 from lstmstate.engines.network import Array, Lengths, Pair, spans
 from lstmstate.errors import LstmstateError, located, printable
 from lstmstate.model.loaded_network import Loaded
@@ -18,7 +18,7 @@ from lstmstate.operations.sequences import Sequences, open_lengths, open_sequenc
 from lstmstate.state.formats.input_path import InputPath
 from lstmstate.state.layouts import LAYOUTS, scopes_of
 from lstmstate.state.metadata import OUTPUTS, Metadata
-from lstmstate.state.state import CellShape, State
+from lstmstate.state.state import State
 from lstmstate.state.stream import Advance, Stream, ignore
 from lstmstate.value_stats import ValueStats, stats_of
 

@@ -19,9 +19,10 @@ from lstmstate.errors import (
     located,
     printable,
 )
+from lstmstate.files import STDIN
 from lstmstate.files.reader import ByteSource
 from lstmstate.named_tuple import NamedTuple
-from lstmstate.state.formats.input_path import STDIN, InputPath, open_arrays, select
+from lstmstate.state.formats.input_path import InputPath, open_arrays, select
 from lstmstate.state.formats.registry import BY_KEY
 
 if TYPE_CHECKING:
@@ -301,12 +302,12 @@ def _find(path: InputPath, expected: str, header: bool | None) -> _Found:
 def _find_in_table(source: ByteSource, place: str | None, header: bool | None) -> _Found:
     """Return the table in a file, or the columns at a place in it."""
     from lstmstate.state.formats.number_table import TextTable
-    from lstmstate.state.formats.stored_array import Held
+    from lstmstate.state.formats.stored_array import ArrayInMemory
 
     with located(source.path):
         table = TextTable(source, header=header, most=limits.MAX_TABLE_BYTES)
         names, values, notes = table.columns(place)
-    return _Found(source.path, Held(place or "", values), names, notes, is_table=True)
+    return _Found(source.path, ArrayInMemory(place or "", values), names, notes, is_table=True)
 
 
 def _only(file: StateFile, place: str | None, expected: str) -> StoredArray:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 
+from lstmstate.cells.cell import CellShape
 from lstmstate.cells.state_names import role_of
 from lstmstate.errors import LstmstateError, count, printable
 from lstmstate.files.atomic import Outputs
@@ -18,7 +19,6 @@ from lstmstate.state.formats.stored_array import StateFile, StoredArray
 from lstmstate.state.infer_layout import StoredState, read_state
 from lstmstate.state.layouts import LAYOUTS, scopes_of
 from lstmstate.state.metadata import HALVES, Metadata
-from lstmstate.state.state import CellShape
 from lstmstate.state.stream import Advance, Stream, ignore
 
 _NUMBERED = re.compile(r"\Acell_\d+\Z")

@@ -8,17 +8,19 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from lstmstate.arguments import name_nearest
+from lstmstate.cells.cell import CellShape
+from lstmstate.checkpoint.dtypes import NUMPY_FLOATS
 from lstmstate.errors import ArgumentError, count, warn
 from lstmstate.files.atomic import Outputs
 from lstmstate.model.saved_states import refuse_layout, wanted_from
-from lstmstate.operations.convert import DTYPES, write_state, write_states
+from lstmstate.operations.convert import write_state, write_states
 from lstmstate.operations.load import Opened, open_path, states_in
 from lstmstate.operations.split import read_halves, write_halves
 from lstmstate.state.formats.registry import kind_to_write
-from lstmstate.state.formats.stored_array import Held, StateFile
+from lstmstate.state.formats.stored_array import ArrayInMemory, StateFile
 from lstmstate.state.infer_layout import StoredState
 from lstmstate.state.layouts import LAYOUTS, Structure, to_arrays
-from lstmstate.state.state import CellShape, StackState, State, StateLike, to_state
+from lstmstate.state.state import StackState, State, StateLike, to_state
 from lstmstate.state.stream import Stream
 
 if TYPE_CHECKING:
@@ -129,8 +131,10 @@ def convert(
     import numpy as np
 
     refuse_layout(layout)
-    if dtype is not None and _name_of(dtype) not in DTYPES:
-        raise ArgumentError(f"dtype cannot be {dtype!r:.40}", advice=f"pass {' or '.join(DTYPES)}")
+    if dtype is not None and _name_of(dtype) not in NUMPY_FLOATS:
+        raise ArgumentError(
+            f"dtype cannot be {dtype!r:.40}", advice=f"pass {' or '.join(NUMPY_FLOATS)}"
+        )
     path, name = os.fspath(source), os.fspath(target)
     to_dtype = None if dtype is None else np.dtype(dtype)
     with (
@@ -227,5 +231,5 @@ def in_memory(state: State) -> StoredState:
     shapes = tuple(CellShape(cell.cell, cell.widths) for cell in state.cells)
     structure = Structure(shapes, is_stack, state.batch_shape, state.dtype)
     layout = LAYOUTS["tuple"]
-    arrays = tuple(Held(name, array) for name, array in to_arrays(layout, state).items())
+    arrays = tuple(ArrayInMemory(name, array) for name, array in to_arrays(layout, state).items())
     return StoredState(StateFile("", arrays), layout, structure, arrays)

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from lstmstate.checkpoint.graph_node import Node
+from lstmstate.checkpoint.op_sets import ENTERS, WHILES
 from lstmstate.errors import LstmstateError, printable
-from lstmstate.graph.dropout import undropped
+from lstmstate.graph.dropout import before_dropout
 from lstmstate.graph.evaluate import Scope
-from lstmstate.graph.loops import ENTERS, WHILES
 from lstmstate.graph.operations import ELEMENTWISE
 from lstmstate.graph.walk import Tensor, behind
 from lstmstate.named_tuple import NamedTuple
@@ -168,12 +168,12 @@ def _find_path(nodes: Mapping[str, Node], name: str, among: Collection[str]) -> 
     """Return the types of the operations that lead to a node, without dropout."""
 
     def into(node: Node) -> list[Tensor]:
-        kept = undropped(nodes, node)
+        kept = before_dropout(nodes, node)
         given = values_into(nodes, node) if kept is None else [kept]
         return [Tensor(name) for name in sorted({one.node for one in given if one.node in among})]
 
     way = [node for _, node in behind(nodes, [Tensor(name)], into=into)]
-    return [node.op for node in way[::-1] if undropped(nodes, node) is None]
+    return [node.op for node in way[::-1] if before_dropout(nodes, node) is None]
 
 
 def _find_others(
@@ -233,7 +233,7 @@ def _is_laid_out(value: Array, whole: Array) -> bool:
 
 def _find_users_of_value(scope: Scope, name: str) -> list[Node]:
     """Return the nodes that use a value; of dropout, its result and not its scaled input."""
-    kept = ((user, undropped(scope.nodes, user)) for user in _find_users(scope, name))
+    kept = ((user, before_dropout(scope.nodes, user)) for user in _find_users(scope, name))
     own = (user for user, tensor in kept if tensor in (None, Tensor(name)))
     return [user for user in own if not _GRADIENTS.search(user.name)]
 

@@ -8,15 +8,14 @@ import numpy as np
 
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.graph_node import Node
-from lstmstate.graph.dropout import RANDOM, undropped
+from lstmstate.checkpoint.op_sets import MERGES, NEXTS, RANDOM, REVERSES, SWITCHES
+from lstmstate.graph.dropout import before_dropout
 from lstmstate.graph.evaluate import Scope, is_source
-from lstmstate.graph.loops import MERGES, SWITCHES
 from lstmstate.graph.operations import constant_array
 from lstmstate.graph.walk import Tensor, behind, data_inputs, input_at, node_at
 from lstmstate.named_tuple import NamedTuple
 
-_REVERSES = frozenset({"Reverse", "ReverseV2", "ReverseSequence"})
-_HANDING = frozenset({"Identity", "StopGradient", "EnsureShape", "Snapshot", "Enter"})
+_PASSES_SEQUENCES = frozenset({"Identity", "StopGradient", "EnsureShape", "Snapshot", "Enter"})
 _TURNS = frozenset({"Transpose"})
 _RESHAPING = frozenset(
     {"Reshape", "ExpandDims", "Squeeze", "Cast", "PlaceholderWithDefault", "TensorListStack"}
@@ -75,7 +74,7 @@ def front_of(
         if not _is_laid_out(nodes, node, turned=turned):
             break
         turned ^= node.op in _TURNS
-        backward ^= node.op not in _TURNS | _HANDING
+        backward ^= node.op not in _TURNS | _PASSES_SEQUENCES
         value = data_inputs(node)[0]
     return Front(value, turned, backward)
 
@@ -86,11 +85,11 @@ def _is_laid_out(nodes: Mapping[str, Node], node: Node, *, turned: bool) -> bool
     Args:
         turned: whether the batch comes before time in its output.
     """
-    if node.op in _REVERSES:
+    if node.op in REVERSES:
         return _find_reversed_axes(nodes, node) in ((), (int(turned),))
     if node.op == "StridedSlice":
         return _find_reversed_axes(nodes, node) == (int(turned),)
-    return node.op in _HANDING or (node.op in _TURNS and _swaps_first_axes(nodes, node))
+    return node.op in _PASSES_SEQUENCES or (node.op in _TURNS and _swaps_first_axes(nodes, node))
 
 
 def _swaps_first_axes(nodes: Mapping[str, Node], node: Node) -> bool:
@@ -141,7 +140,7 @@ def tail_of(scope: Scope, value: Tensor, *, turned: bool = False) -> Front:
             if is_laid_out and tensor not in seen and len(seen) < _NEAR:
                 seen.add(tensor)
                 is_turned = at.turned ^ (user.op in _TURNS)
-                is_reversed = at.reversed ^ (user.op not in _TURNS | _HANDING)
+                is_reversed = at.reversed ^ (user.op not in _TURNS | _PASSES_SEQUENCES)
                 every.append(Front(tensor, is_turned, is_reversed))
     return max(every, key=lambda at: (at.reversed, at.turned))
 
@@ -164,14 +163,14 @@ def by_place(
         """Return the inputs that a node lays out, None if it does more."""
         if not node.op or ends.get(node.name, past) != past or is_source(node):
             return []
-        kept, given = undropped(nodes, node), data_inputs(node)
+        kept, given = before_dropout(nodes, node), data_inputs(node)
         if kept is not None:
             return [kept]
         if _joins_columns(nodes, node):
             return given[:-1]
         if _gathers_all(nodes, node):
             return given[-1:]
-        is_known = node.op in _REVERSES | _RESHAPING | _TURNS or any(
+        is_known = node.op in REVERSES | _RESHAPING | _TURNS or any(
             _is_laid_out(nodes, node, turned=turned) for turned in (True, False)
         )
         return given[:1] if is_known else None
@@ -232,7 +231,7 @@ def values_into(nodes: Mapping[str, Node], node: Node) -> list[Tensor]:
 
 
 def _is_of_loop(nodes: Mapping[str, Node], tensor: Tensor) -> bool:
-    return node_at(nodes, tensor).op in ("LoopCond", "NextIteration", "RefNextIteration")
+    return node_at(nodes, tensor).op in NEXTS | {"LoopCond"}
 
 
 def _find_conditions(nodes: Mapping[str, Node], merge: Node) -> list[Tensor]:
@@ -293,8 +292,8 @@ def origins(
         elif is_source(node):
             sources.append(node)
         elif node.op != "Const":
-            kept = undropped(nodes, node)
-            if kept is None and node.op not in _HANDING | {"Transpose"}:
+            kept = before_dropout(nodes, node)
+            if kept is None and node.op not in _PASSES_SEQUENCES | {"Transpose"}:
                 operations.append(node)
             given = values_into(nodes, node) if kept is None else [kept]
             fresh = dict.fromkeys(tensor.node for tensor in given if tensor.node not in seen)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmstate.cells.from_graph.graph_cell import Wired
+from lstmstate.cells.from_graph.graph_cell import GraphCell
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.errors import LstmstateError, UnsupportedError, count, printable
 from lstmstate.graph.evaluate import Scope
@@ -52,7 +52,7 @@ def find_recurrences(
     scope: Scope,
     variable: Callable[[Node], Any],
     names: Mapping[str, str],
-    wired: Collection[Wired] = (),
+    wired: Collection[GraphCell] = (),
     widths: Collection[int] = (),
 ) -> Recurrences:
     """Return the recurrences of a graph.
@@ -75,7 +75,7 @@ def find_recurrences(
 
 
 def _find_recurrences(
-    probe: Probe, names: Mapping[str, str], wired: Collection[Wired]
+    probe: Probe, names: Mapping[str, str], wired: Collection[GraphCell]
 ) -> Recurrences:
     scope = probe.scope
     others: list[str] = []

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from lstmstate.checkpoint.graph import VARIABLE_OPS
+from lstmstate.checkpoint.op_sets import CONCATS, MERGES
 from lstmstate.errors import UnsupportedError
 from lstmstate.graph.evaluate import Plan, Scope, compile_step
-from lstmstate.graph.loops import MERGES, is_unchanged
+from lstmstate.graph.loops import is_unchanged
 from lstmstate.graph.walk import Tensor, behind, data_inputs, node_at
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.recurrence.data_path import READS_SIZES, origins
@@ -447,7 +448,7 @@ def _split_value(
         elif node.op == "Pack":
             axis = node.number("axis") or 0
             parts = [(part, axis, at) for at, part in enumerate(given)]
-        elif node.op in ("ConcatV2", "Concat"):
+        elif node.op in CONCATS:
             values = given[:-1] if node.op == "ConcatV2" else given[1:]
             if any(node_at(inside.nodes, part).op not in PRODUCTS for part in values):
                 parts = [(part, -1, None) for part in values]  # else shards of one projection

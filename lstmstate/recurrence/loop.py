@@ -7,43 +7,33 @@ from typing import Any
 
 import numpy as np
 
+from lstmstate.checkpoint.dtypes import FLOATS
 from lstmstate.checkpoint.graph_node import Node
-from lstmstate.errors import UnsupportedError
-from lstmstate.graph.evaluate import Scope, compile_step
-from lstmstate.graph.loops import (
+from lstmstate.checkpoint.op_sets import (
     ENTERS,
     MERGES,
+    SELECTS,
+    STACK_POPS,
     SWITCHES,
+    UNSTACKS,
     WHILES,
-    Loop,
-    LoopVariable,
-    is_unchanged,
-    while_loop,
 )
+from lstmstate.errors import UnsupportedError
+from lstmstate.graph.evaluate import Scope, compile_step
+from lstmstate.graph.loops import Loop, LoopVariable, is_unchanged, while_loop
 from lstmstate.graph.walk import Tensor, ahead, behind, data_inputs, node_at, past
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.recurrence.data_path import origins
 from lstmstate.recurrence.probe import Probe
 
-HANDING = frozenset({"Identity", "RefIdentity", "Enter", "RefEnter", "EnsureShape"})
-_FLOATS = frozenset({1, 2, 14, 19})  # float32, float64, bfloat16, float16
-_SCATTERS = {
-    "TensorArrayScatterV3": 2,
-    "TensorArrayScatterV2": 2,
-    "TensorArrayScatter": 2,
-    "TensorArrayUnpack": 1,
-    "TensorListFromTensor": 0,
-}
-# Operations of a gradient loop alone: it pops values that the forward loop pushed.
-_GRADIENTS = ("StackPop", "TensorListPopBack")
+PASSES_LOOP_VALUES = ENTERS | {"Identity", "RefIdentity", "EnsureShape"}
 # Operations that make an index that does not advance by one when its counter does.
 _UNEVEN = frozenset(
     "Minimum Maximum Mod FloorMod FloorDiv Mul Abs Select SelectV2 Gather GatherV2".split()
 )
-_CHOOSING = (HANDING | MERGES | SWITCHES) - ENTERS
+_CHOOSING = (PASSES_LOOP_VALUES | MERGES | SWITCHES) - ENTERS
 _FAR = 40  # nodes between a counter and an index
 _OF_LENGTHS = frozenset({"Cast", "Max", "Min"})
-SELECTS = frozenset({"Select", "SelectV2"})
 _CUTS = frozenset({"Slice", "StridedSlice", "Gather", "GatherV2"})
 _SHRINKS = frozenset({"Squeeze", "Reshape"})
 COMPARISONS = frozenset({"GreaterEqual", "Greater", "Less", "LessEqual"})
@@ -192,8 +182,8 @@ def _is_read(node: Node) -> bool:
 
 def _find_scattered(nodes: Mapping[str, Node], array: Tensor) -> Tensor | None:
     """Return the sequence that was scattered into a TensorArray."""
-    node = node_at(nodes, past(nodes, array, HANDING | SWITCHES))
-    return data_inputs(node)[_SCATTERS[node.op]] if node.op in _SCATTERS else None
+    node = node_at(nodes, past(nodes, array, PASSES_LOOP_VALUES | SWITCHES))
+    return data_inputs(node)[UNSTACKS[node.op]] if node.op in UNSTACKS else None
 
 
 def is_fed(scope: Scope, loop: Loop, tensor: Tensor) -> bool:
@@ -205,7 +195,7 @@ def is_fed(scope: Scope, loop: Loop, tensor: Tensor) -> bool:
 
 def skip(nodes: Mapping[str, Node], tensor: Tensor) -> Tensor:
     """Return the tensor before operations that only pass it on."""
-    return past(nodes, tensor, HANDING)
+    return past(nodes, tensor, PASSES_LOOP_VALUES)
 
 
 def past_selection(inside: Scope, tensor: Tensor, read: Tensor) -> Tensor:
@@ -224,15 +214,15 @@ def _is_float(node: Node) -> bool:
         return False
     kinds = [node.number_of_type(name) for name in ("T", "DstT", "dtype", "element_dtype")]
     known = [kind for kind in kinds if kind is not None]
-    return not known or known[0] in _FLOATS
+    return not known or known[0] in FLOATS
 
 
 def _is_gradient(inside: Scope, loop: Loop) -> bool:
     """Whether a loop pops values from a stack, as a gradient loop does."""
     if loop.body is not None:
-        return any(node.op.startswith(_GRADIENTS) for node in inside.nodes.values())
+        return any(node.op.startswith(STACK_POPS) for node in inside.nodes.values())
     return any(
-        user.op.startswith(_GRADIENTS)
+        user.op.startswith(STACK_POPS)
         for name in loop.constants
         for user, _ in inside.users.get(name, ())
     )

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.graph_node import Node
+from lstmstate.checkpoint.op_sets import SELECTS
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.evaluate import Scope
 from lstmstate.graph.walk import Tensor, behind, data_inputs, node_at, past
@@ -14,8 +15,7 @@ from lstmstate.recurrence.data_path import Front, front_of, tail_of
 from lstmstate.recurrence.find_states import PRODUCTS, Pair, Part, Path, Step
 from lstmstate.recurrence.graph_network import Cell, Output, Port, Recurrence, name_of
 from lstmstate.recurrence.loop import (
-    HANDING,
-    SELECTS,
+    PASSES_LOOP_VALUES,
     LoopRecurrence,
     SequenceInput,
     loop_recurrences,
@@ -103,7 +103,9 @@ def _find_variable_rows(one: LoopRecurrence, nodes: Mapping[str, Node]) -> list[
     """Return the numbers of rows of the variables that are initial values of a loop."""
     found: list[int | None] = []
     for number in one.carried:
-        source = past(nodes, one.loop.variables[number].source, HANDING | {"ReadVariableOp"})
+        source = past(
+            nodes, one.loop.variables[number].source, PASSES_LOOP_VALUES | {"ReadVariableOp"}
+        )
         node = node_at(nodes, source)
         if node.op in VARIABLE_OPS:
             found += (node.shape() or ())[:1]

@@ -11,7 +11,7 @@ import numpy as np
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.errors import UnsupportedError, count, printable
-from lstmstate.graph.dropout import undropped
+from lstmstate.graph.dropout import before_dropout
 from lstmstate.graph.evaluate import is_source
 from lstmstate.graph.walk import Tensor, behind, data_inputs, node_at
 from lstmstate.recurrence.data_path import READS_SIZES, Front, by_place, comes_from, origins
@@ -185,7 +185,7 @@ def _trace_cuts(nodes: Mapping[str, Node], tensor: Tensor) -> list[Tensor]:
     found = [tensor]
     for _ in range(_NEAR):
         node = node_at(nodes, tensor)
-        kept = undropped(nodes, node)
+        kept = before_dropout(nodes, node)
         if kept is None and node.op not in _CUTS:
             break
         tensor = data_inputs(node)[_CUTS[node.op]] if kept is None else kept

@@ -32,7 +32,7 @@ OPEN = 2  # the size used for an unknown size of a placeholder, for batch and ti
 _LARGEST = 1 << 24  # elements of a made-up array
 
 Sizes = tuple[int | None, ...]
-_HANDING = frozenset({"Identity", "Cast", "StopGradient", "Enter"})
+_PASSES_INPUTS = frozenset({"Identity", "Cast", "StopGradient", "Enter"})
 _LOOKUPS = frozenset({"Gather", "GatherV2", "ResourceGather"})
 _SCATTERS = frozenset({"TensorArrayScatter", "TensorArrayScatterV2", "TensorArrayScatterV3"})
 _FAR = 40  # operations that pass on a placeholder
@@ -340,7 +340,7 @@ def _find_unknown_shape(scope: Scope, node: Node, width: int | None) -> Sizes | 
     Args:
         width: the width of the vectors of sequences.
     """
-    readers = ahead(scope.users, node.name, _HANDING, _FAR)
+    readers = ahead(scope.users, node.name, _PASSES_INPUTS, _FAR)
     sizes = (_infer_shape(scope, user, position, width) for user, position in readers)
     found = [one for one in sizes if one is not None]
     if not found:
@@ -368,7 +368,7 @@ def _infer_shape(scope: Scope, user: Node, position: int, width: int | None) -> 
 
 
 def _infer_from_product(scope: Scope, user: Node) -> Sizes | None:
-    weights = node_at(scope.nodes, past(scope.nodes, data_inputs(user)[1], _HANDING))
+    weights = node_at(scope.nodes, past(scope.nodes, data_inputs(user)[1], _PASSES_INPUTS))
     shape = weights.shape() if weights.op in VARIABLE_OPS else None
     if not shape or user.number("transpose_a"):
         return None
@@ -377,7 +377,7 @@ def _infer_from_product(scope: Scope, user: Node) -> Sizes | None:
 
 def _infer_from_lookup(scope: Scope, user: Node) -> Sizes:
     """Return the shape of ids."""
-    readers = ahead(scope.users, user.name, _HANDING, _FAR)
+    readers = ahead(scope.users, user.name, _PASSES_INPUTS, _FAR)
     sizes = (_infer_from_parts(scope, after, None) for after, _ in readers)
     return next((one[:2] for one in sizes if one), (None, None))
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 
 from lstmstate.checkpoint.graph import VARIABLE_OPS, split_port
 from lstmstate.checkpoint.graph_node import Node
+from lstmstate.checkpoint.op_sets import ENTERS, IDENTITIES, MERGES, SELECTS, SUMMING, SWITCHES
 from lstmstate.graph.evaluate import Scope, is_branch
-from lstmstate.graph.loops import ENTERS, MERGES, SWITCHES
 from lstmstate.graph.walk import Tensor, behind, data_inputs, node_at
 from lstmstate.named_tuple import NamedTuple
 
@@ -20,10 +20,9 @@ _WHOLE = (3, 9)  # int32, int64
 # Whether a comparison of a step's number with a length is true before the end.
 _BEFORE_END = {"GreaterEqual": False, "Greater": False, "Less": True, "LessEqual": True}
 # Operations that pass on lengths: each, or the largest or smallest of them.
-_HANDING = ENTERS | {"Identity", "Cast", "ExpandDims", "Maximum", "Minimum", "Max", "Min"}
-_COUNTING = ENTERS | MERGES | SWITCHES | {"Identity", "Cast", "Add", "AddV2", "Sub", "Fill"}
+_PASSES_LENGTHS = ENTERS | IDENTITIES | {"ExpandDims", "Maximum", "Minimum", "Max", "Min"}
+_COUNTING = ENTERS | MERGES | SWITCHES | IDENTITIES | SUMMING | {"Sub", "Fill"}
 _NO_LENGTHS = MERGES | SWITCHES | VARIABLE_OPS | {""}
-_SELECTS = frozenset({"Select", "SelectV2"})
 _NEAR = 10  # nodes that pass on a comparison
 _FAR = 30  # nodes between a comparison and a counter, or lengths
 
@@ -88,7 +87,7 @@ def _trace_lengths(scope: Scope, tensor: Tensor) -> Iterator[Tensor]:
     """Yield the tensors that may be lengths, before operations that only pass them on."""
 
     def is_handed(node: Node) -> bool:
-        return node.op in _HANDING or is_branch(scope.nodes, node)
+        return node.op in _PASSES_LENGTHS or is_branch(scope.nodes, node)
 
     def into(node: Node) -> list[Tensor]:
         return data_inputs(node)[: 2 if node.op in ("Maximum", "Minimum") else 1]
@@ -162,7 +161,7 @@ class Straight:
     def _choose(self, node: Node) -> str | None:
         """Return the input that a Select or Merge passes on, None for other nodes."""
         given = data_inputs(node)
-        if node.op in _SELECTS:
+        if node.op in SELECTS:
             value = self._evaluate(given[0])
             dead = [] if value is None else [not value, value]
         elif node.op in MERGES and len(given) == 2 and self._live:

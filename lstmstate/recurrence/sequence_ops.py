@@ -62,7 +62,7 @@ _SEQUENCE_OPS = {
 
 
 # Operations between a number of steps and the Shape that it comes from.
-_HANDING = frozenset({"Cast", "Identity", "StridedSlice", "Squeeze"})
+_PASSES_STEPS = frozenset({"Cast", "Identity", "StridedSlice", "Squeeze"})
 
 
 def sequence_drafts(
@@ -147,7 +147,7 @@ def _find_masked(scope: Scope, every: Tensor, lengths: Tensor) -> Tensor:
 
 def _takes_every_step(probe: Probe, steps: Tensor, x: Tensor) -> bool:
     """Whether a number of steps is the size of x, and not the maximum of some lengths."""
-    node = node_at(probe.scope.nodes, past(probe.scope.nodes, steps, _HANDING))
+    node = node_at(probe.scope.nodes, past(probe.scope.nodes, steps, _PASSES_STEPS))
     if not node.op or node.op == "Shape":
         return node.op == "Shape"
     constant = node.constant()

@@ -7,24 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
-from lstmstate.cells.from_graph.graph_cell import Wired, WiredStep
+from lstmstate.cells.from_graph.graph_cell import GraphCell, WiredStep
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.graph_node import Node
-from lstmstate.graph.dropout import undropped
+from lstmstate.checkpoint.op_sets import CLIPS
+from lstmstate.graph.dropout import before_dropout
 from lstmstate.graph.evaluate import Scope
 from lstmstate.graph.walk import Tensor, behind, between, data_inputs
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.recurrence.data_path import origins
 from lstmstate.recurrence.find_states import ELEMENTWISE, PRODUCTS
 
-_CLIPS = frozenset({"Minimum", "Maximum", "ClipByValue"})
-_HANDING = frozenset({"Identity", "StopGradient", "Snapshot"})
-_CHANGES = (ELEMENTWISE | {"AddN"}) - _HANDING
+_PASSES_STATES = frozenset({"Identity", "StopGradient", "Snapshot"})
+_CHANGES = (ELEMENTWISE | {"AddN"}) - _PASSES_STATES
 _NEAR = 12  # nodes between a new state and an old one that is mixed with it
 _FAR = 400  # nodes of a step
 
 
-class Made(NamedTuple):
+class NewState(NamedTuple):
     """The new state of a single step.
 
     Attributes:
@@ -39,7 +39,7 @@ class Made(NamedTuple):
     doubt: str | None = None
 
 
-def new_state(scope: Scope, wired: Wired, step: WiredStep, old: Collection[Tensor]) -> Made:
+def new_state(scope: Scope, wired: GraphCell, step: WiredStep, old: Collection[Tensor]) -> NewState:
     """Return the new state of a single step.
 
     It is the cell's result, unless the graph changes that into another value of the same shape:
@@ -57,15 +57,15 @@ def new_state(scope: Scope, wired: Wired, step: WiredStep, old: Collection[Tenso
     whole = behind(scope.nodes, [m], lambda node: node.op not in VARIABLE_OPS, _FAR)
     inner = {tensor.node for tensor, _ in whole}
     problem = _describe_change(scope, c, old, inner) or _describe_change(scope, m, old, inner, own)
-    return Made(c, m, problem, doubt)
+    return NewState(c, m, problem, doubt)
 
 
-def of_block(scope: Scope, node: Node, old: Collection[Tensor]) -> Made:
+def of_block(scope: Scope, node: Node, old: Collection[Tensor]) -> NewState:
     """Return the new state of an operation that is a whole step."""
     c, m = Tensor(node.name, 1), Tensor(node.name, 6)
     inner, own = {node.name}, node.name.rpartition("/")[0]
     problem = _describe_change(scope, c, old, inner) or _describe_change(scope, m, old, inner, own)
-    return Made(c, m, problem)
+    return NewState(c, m, problem)
 
 
 def operands(
@@ -123,8 +123,8 @@ def _find_squashed(c_new: Node, nodes: Sequence[Node]) -> tuple[Tensor, str | No
     """
     squashes = [at for at, node in enumerate(nodes) if len(data_inputs(node)) == 1]
     before = nodes[: squashes[-1]] if squashes else nodes
-    clips = _CLIPS if squashes else frozenset()
-    others = [node for node in before if node.op not in clips | _HANDING]
+    clips = CLIPS if squashes else frozenset()
+    others = [node for node in before if node.op not in clips | _PASSES_STATES]
     c = Tensor(before[-1].name if before and squashes else c_new.name)
     if not others:
         return c, None
@@ -132,7 +132,7 @@ def _find_squashed(c_new: Node, nodes: Sequence[Node]) -> tuple[Tensor, str | No
     return c, f"the graph takes 1 step, and the new c may be the value before or after {kind}"
 
 
-def _follow_projection(scope: Scope, wired: Wired, m: Tensor) -> Tensor:
+def _follow_projection(scope: Scope, wired: GraphCell, m: Tensor) -> Tensor:
     """Return the projection of m by a matrix in the cell's own scope, m without one."""
     scopes = {node.name.rpartition("/")[0] for shards in wired.kernels for node in shards}
     found = [
@@ -149,7 +149,7 @@ def _follow_clips(scope: Scope, made: Tensor, own: str) -> Tensor:
     """Return a new state after the clips in the cell's own scope."""
     for _ in range(4):
         every = _find_users(scope, made.node)
-        users = [user for user in every if user.op in _CLIPS and _is_within(user, own)]
+        users = [user for user in every if user.op in CLIPS and _is_within(user, own)]
         if len(users) != 1:
             break
         made = Tensor(users[0].name)
@@ -184,7 +184,7 @@ def _describe_change(
         for user, _ in scope.readers(tensor):
             if user.name in inner or _is_of_gradient(user):
                 continue
-            if user.op in _HANDING:
+            if user.op in _PASSES_STATES:
                 queue += [Tensor(user.name)]
             elif user.op in _CHANGES and not _is_dropout(scope, user, tensor):
                 if own is None or _is_within(user, own) or _is_mixed(scope, user, old, inner):
@@ -205,7 +205,7 @@ def _is_of_gradient(node: Node) -> bool:
 def _is_dropout(scope: Scope, user: Node, kept: Tensor) -> bool:
     """Whether a node, or one that reads it, is dropout of a value, which is left out."""
     after = _find_users(scope, user.name)
-    return any(undropped(scope.nodes, node) == kept for node in (user, *after))
+    return any(before_dropout(scope.nodes, node) == kept for node in (user, *after))
 
 
 def _find_users(scope: Scope, name: str) -> list[Node]:
@@ -216,7 +216,7 @@ def _is_mixed(scope: Scope, node: Node, old: Collection[Tensor], inner: Collecti
     """Whether a node, or one that reads it, also reads an old state, not only the new one."""
 
     def is_changing(one: Node) -> bool:
-        return one.name not in inner and one.op in _CHANGES | _HANDING
+        return one.name not in inner and one.op in _CHANGES | _PASSES_STATES
 
     starts = [Tensor(one.name) for one in (node, *_find_users(scope, node.name))]
     way = behind(scope.nodes, starts, is_changing, _NEAR + len(starts))

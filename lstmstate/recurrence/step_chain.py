@@ -6,24 +6,23 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TypeVar
 
-from lstmstate.cells.from_graph.graph_cell import Wired, WiredStep
+from lstmstate.cells.from_graph.graph_cell import GraphCell, WiredStep
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.graph_node import Node
-from lstmstate.graph.dropout import undropped
+from lstmstate.checkpoint.op_sets import CONCATS, MERGES, SELECTS, SWITCHES
+from lstmstate.graph.dropout import before_dropout
 from lstmstate.graph.evaluate import Scope
-from lstmstate.graph.loops import MERGES, SWITCHES
 from lstmstate.graph.walk import Tensor, behind, between, data_inputs, input_at, node_at
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.recurrence import single_step
 from lstmstate.recurrence.data_path import origins
 from lstmstate.recurrence.find_states import ELEMENTWISE, PRODUCTS, Path
 
-# Operations that concatenate states and split them again.
-_JOINS = frozenset({"Concat", "ConcatV2"})
 _CUTS = frozenset({"Split", "SplitV", "Slice", "StridedSlice"})
-_LAYING = _JOINS | _CUTS
+# Operations that concatenate states and split them again.
+_LAYING = CONCATS | _CUTS
 _CONSTANTS = VARIABLE_OPS | {"Const"}
-_CHOOSING = frozenset({"Select", "SelectV2", "Identity"})
+_CHOOSING = SELECTS | {"Identity"}
 _BLOCKS = frozenset({"LSTMBlockCell", "LSTMFusedCell"})
 _NEAR = 150  # nodes between a state and the next step: shards of a projection and clips
 _FAR = 400  # nodes of a step, from its gates back to its products
@@ -71,7 +70,7 @@ class Chain(NamedTuple):
         return (*self.c[1:], *self.m[1:])
 
 
-def chains(scope: Scope, cells: Iterable[Wired]) -> list[Chain]:
+def chains(scope: Scope, cells: Iterable[GraphCell]) -> list[Chain]:
     """Return the chains of known cells outside of loops."""
     found = _find_block_chains(scope)
     for wired in cells:
@@ -145,7 +144,7 @@ def _trace_back(scope: Scope, start: Tensor, ends: Container[str]) -> str | None
 
 def _make_chain(
     scope: Scope,
-    wired: Wired,
+    wired: GraphCell,
     steps: Sequence[WiredStep],
     recurrent: frozenset[str],
 ) -> Chain | None:
@@ -174,7 +173,7 @@ def _make_chain(
     return _set_new_state(chain, single_step.new_state(scope, wired, steps[0], (c[0], m[0])))
 
 
-def _set_new_state(chain: Chain, made: single_step.Made) -> Chain:
+def _set_new_state(chain: Chain, made: single_step.NewState) -> Chain:
     """Return the chain of a single step with its new state."""
     c, m = zip(chain.initial, (made.c, made.m), strict=True)
     return chain._replace(c=c, m=m, problem=made.problem, doubt=made.doubt)
@@ -189,7 +188,7 @@ def _find_entries(
     """
     found: tuple[list[Tensor], list[Tensor]] = ([], [])
     for node in _step_nodes(scope, step, {c.node, m.node, x.node}):
-        is_product = node.op in _JOINS or node.op in PRODUCTS
+        is_product = node.op in CONCATS or node.op in PRODUCTS
         for at, tensor in enumerate(data_inputs(node)):
             if tensor in (c, m):
                 is_m = tensor == m and (c != m or is_product)
@@ -267,7 +266,7 @@ def _find_operands(
             given = data_inputs(user)
             by_node = {tensor.node: tensor for tensor in given}
             joined = {step.x.name, step.m_old.name} <= by_node.keys()
-            if user.op in ("ConcatV2", "Concat") and joined:
+            if user.op in CONCATS and joined:
                 return by_node[step.x.name], by_node[step.m_old.name]
     sides: tuple[set[Tensor], set[Tensor]] = (set(), set())
     for product in _find_products(scope, step):
@@ -296,13 +295,13 @@ def _find_states(
         return None
     changed: list[Node] = []
     for node in way:
-        kept = undropped(scope.nodes, node)
+        kept = before_dropout(scope.nodes, node)
         names = [made[0].node, *(one.name for one in changed)]
         if kept is not None and kept.node in names:
             del changed[names.index(kept.node) :]
             continue
         joined = next((one for one in reversed(changed) if one.op != "Identity"), None)
-        if node.op in _CUTS and joined is not None and joined.op in _JOINS:
+        if node.op in _CUTS and joined is not None and joined.op in CONCATS:
             del changed[changed.index(joined) :]  # taken apart again by the next step
         else:
             changed.append(node)

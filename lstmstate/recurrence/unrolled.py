@@ -16,10 +16,11 @@ import numpy as np
 
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.graph_node import Node
+from lstmstate.checkpoint.op_sets import JOINING, MERGES, RANDOM
 from lstmstate.errors import LstmstateError, UnsupportedError
-from lstmstate.graph.dropout import RANDOM, undropped
+from lstmstate.graph.dropout import before_dropout
 from lstmstate.graph.evaluate import Scope
-from lstmstate.graph.loops import MERGES, Loop, LoopVariable
+from lstmstate.graph.loops import Loop, LoopVariable
 from lstmstate.graph.walk import Tensor, behind, between, data_inputs, node_at
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.recurrence.find_states import PRODUCTS, Step
@@ -27,7 +28,6 @@ from lstmstate.recurrence.loop import LoopRecurrence, SequenceInput
 from lstmstate.recurrence.probe import OPEN, Probe
 from lstmstate.recurrence.step_chain import Chain, keeps
 
-_JOINS = frozenset({"Concat", "ConcatV2", "Pack"})
 _SUMS = frozenset({"Add", "AddV2", "AddN", "BiasAdd"})
 # Weights are tensors that are computed from variables and constants alone.
 _NEAR = 60  # nodes between a product and the variables of its weights
@@ -307,7 +307,7 @@ class _Steps:
 
     def _find_kept(self, tensor: Tensor) -> Tensor | None:
         """Return the value that dropout is applied to, None if a tensor is not dropout."""
-        return undropped(self._nodes, node_at(self._nodes, tensor))
+        return before_dropout(self._nodes, node_at(self._nodes, tensor))
 
     def _split_reads(
         self, second: Tensor, first: Tensor, entry: Tensor, path: _Path
@@ -334,7 +334,7 @@ class _Steps:
             not self._find_bits(one) and not are_same(self._nodes, one, other)
             for one, other in pairs
         )
-        is_joined = self._nodes[second.node].op in _JOINS or is_step
+        is_joined = self._nodes[second.node].op in JOINING or is_step
         if not made or (len(made) > 1 and not is_joined):
             return [found], []
         states: list[_Found] = []

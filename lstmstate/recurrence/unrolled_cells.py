@@ -12,19 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from lstmstate.cells.from_graph.graph_cell import Wired
+from lstmstate.cells.from_graph.graph_cell import GraphCell
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.graph_node import Node
-from lstmstate.checkpoint.graph_walk import ADDING
+from lstmstate.checkpoint.op_sets import ADDING, JOINING, SELECTS
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
-from lstmstate.graph.dropout import undropped
+from lstmstate.graph.dropout import before_dropout
 from lstmstate.graph.evaluate import Scope
 from lstmstate.graph.walk import Tensor, behind, data_inputs, node_at, past
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.recurrence.data_path import READS_SIZES, Front, front_of, origins, tail_of
 from lstmstate.recurrence.find_states import JUMPS, Causes, take
 from lstmstate.recurrence.graph_network import Cell, Output, Port, Recurrence, name_of
-from lstmstate.recurrence.loop import SELECTS
 from lstmstate.recurrence.loop_cells import leads_to
 from lstmstate.recurrence.probe import OPEN, Probe
 from lstmstate.recurrence.sequence_ends import Straight
@@ -40,14 +39,13 @@ _AXES = {
     (True, False, True): 1,
     (False, True, False): 1,
 }
-_JOINS = frozenset({"Pack", "Concat", "ConcatV2"})
 _BARE = frozenset({"Identity", "ExpandDims"})
 _FAR = 400  # nodes between a joined value and the states of its step
 _Values = tuple[Tensor, ...]
 
 
 def chain_drafts(
-    probe: Probe, names: Mapping[str, str], wired: Iterable[Wired], others: list[str]
+    probe: Probe, names: Mapping[str, str], wired: Iterable[GraphCell], others: list[str]
 ) -> Iterator[Recurrence]:
     """Yield a recurrence for each chain of unrolled steps; its connections are still unknown."""
     graph, probe = probe, probe.on_straight()
@@ -132,7 +130,7 @@ def _find_placed(chain: Chain) -> set[Tensor]:
     return {one for one, place in zip(chain.initial, chain.places, strict=True) if place}
 
 
-def _move_outside(straight: Straight, wired: Wired) -> Wired:
+def _move_outside(straight: Straight, wired: GraphCell) -> GraphCell:
     """Return a cell whose steps read tensors outside of the branches."""
     if not straight.is_other:
         return wired
@@ -367,7 +365,7 @@ def _find_joins(scope: Scope, chains: Sequence[Chain]) -> list[list[tuple[Node, 
             owners.setdefault(tensor.node, {})[at] = None
     found: list[list[tuple[Node, _Values]]] = [[] for _ in chains]
     for node in scope.nodes.values() if chains else ():
-        values = _find_values(scope, node) if node.op in _JOINS else ()
+        values = _find_values(scope, node) if node.op in JOINING else ()
         if len(values) not in counts or (len(values) == 1 and node.op != "Pack"):
             continue
         for at in _find_owners(scope.nodes, values[-1], owners):
@@ -467,7 +465,7 @@ def _find_residuals(scope: Scope, states: Sequence[Tensor], x: Sequence[Tensor])
                 both = {_skip_dropout(scope.nodes, one) for one in (m, read)}
                 if user.op in ADDING and given == both:
                     sums.append(Tensor(user.name))
-                elif undropped(scope.nodes, user) == tensor:
+                elif before_dropout(scope.nodes, user) == tensor:
                     queue.append(Tensor(user.name))
         if len(sums) != 1:
             return None
@@ -477,7 +475,7 @@ def _find_residuals(scope: Scope, states: Sequence[Tensor], x: Sequence[Tensor])
 
 def _skip_dropout(nodes: Mapping[str, Node], tensor: Tensor) -> Tensor:
     """Return the value of a tensor before dropout."""
-    kept = undropped(nodes, node_at(nodes, tensor))
+    kept = before_dropout(nodes, node_at(nodes, tensor))
     return past(nodes, tensor if kept is None else kept, _BARE)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.graph_node import Node
+from lstmstate.checkpoint.op_sets import ASSIGNS
 from lstmstate.checkpoint.variables import Variable
 from lstmstate.errors import NotFoundError
 from lstmstate.graph.walk import Tensor, data_inputs, input_at, node_at, past
@@ -18,7 +19,6 @@ from lstmstate.named_tuple import NamedTuple
 _SAVES = {"SaveV2": (1, 2, 3), "SaveSlices": (1, 2, 3), "Save": (1, None, 2)}
 _RESTORES = {"RestoreV2": (1, 2), "RestoreSlice": (1, 2), "Restore": (1, None)}
 _LAYING = frozenset({"Identity", "Reshape"})  # between a restored value and its variable
-_ASSIGNS = frozenset({"Assign", "AssignVariableOp"})
 _SLICE = re.compile(r"(\d+(?: \d+)*) ((?:-|\d+,\d+)(?::(?:-|\d+,\d+))*)")
 
 
@@ -122,7 +122,7 @@ def _find_restored_keys(graph: Graph) -> dict[str, _Key]:
     """Return the keys of the graph's restore operations, by the nodes of their variables."""
     found: dict[str, _Key] = {}
     for node in graph.nodes.values():
-        given = data_inputs(node) if node.op in _ASSIGNS else []
+        given = data_inputs(node) if node.op in ASSIGNS else []
         if len(given) == 2:
             made = past(graph.nodes, given[1], _LAYING)
             source = node_at(graph.nodes, made)

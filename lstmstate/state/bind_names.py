@@ -49,8 +49,8 @@ def bind(names: Sequence[str], cells: Sequence[str]) -> list[int] | None:
 
 def are_counted(names: Sequence[str]) -> bool:
     """Whether names only count: cell_0, cell_1, …"""
-    counted = [_COUNTED.fullmatch(name) for name in names]
-    return [int(one[1]) for one in counted if one] == list(range(len(names)))
+    matches = [_COUNTED.fullmatch(name) for name in names]
+    return [int(one[1]) for one in matches if one] == list(range(len(names)))
 
 
 def _same(name: str, cell: str) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lstmstate import limits
 from lstmstate.arguments import is_whole
 from lstmstate.cells import variable_names
-from lstmstate.cells.cell import StateWidths
+from lstmstate.cells.cell import CellShape, StateWidths
 from lstmstate.cells.state_names import role_of
 from lstmstate.errors import (
     AmbiguousError,
@@ -20,7 +20,6 @@ from lstmstate.errors import (
 )
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.state.formats.stored_array import Item, StateFile, StoredArray
-from lstmstate.state.state import CellShape
 
 if TYPE_CHECKING:
     from lstmstate.recurrence.initial_state import FedOrder

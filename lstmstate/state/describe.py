@@ -73,9 +73,9 @@ def readings_of(name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
     >>> readings_of("", (2, 2, 8, 128))
     ('layered [L, 2, batch, units]', 'c or m')
     """
-    told = role_of(name)
-    if told is not None and told[1] in _TOLD:
-        return (_TOLD[told[1]],)
+    role = role_of(name)
+    if role is not None and role[1] in _READINGS:
+        return (_READINGS[role[1]],)
     if len(shape) < 2 or shape[-1] < 2:
         return ("c or m",) if shape else ()
     found = []
@@ -93,4 +93,4 @@ def readings_of(name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
     return (*found, "c or m")
 
 
-_TOLD = {"c": "c", "m": "m", "h_n": "torch h_n (m)", "c_n": "torch c_n (c)"}
+_READINGS = {"c": "c", "m": "m", "h_n": "torch h_n (m)", "c_n": "torch c_n (c)"}

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lstmstate.cells.cell import StateWidths
+from lstmstate.cells.cell import CellShape, StateWidths
 from lstmstate.cells.state_names import role_of
 from lstmstate.errors import (
     AmbiguousError,
@@ -24,7 +24,7 @@ from lstmstate.errors import (
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.state.bind_names import PartlyNamedError, are_counted, bind
 from lstmstate.state.candidates import Cells, Guess, Wanted, guesses, names_of, select_named
-from lstmstate.state.formats.stored_array import Held, Lazy, StateFile, StoredArray
+from lstmstate.state.formats.stored_array import ArrayInMemory, Lazy, StateFile, StoredArray
 from lstmstate.state.layouts import (
     LAYOUTS,
     PASS_WIDTHS,
@@ -35,7 +35,7 @@ from lstmstate.state.layouts import (
     structure_of,
 )
 from lstmstate.state.metadata import Metadata
-from lstmstate.state.state import CellShape, State
+from lstmstate.state.state import State
 
 if TYPE_CHECKING:
     from lstmstate.recurrence.initial_state import FedOrder
@@ -172,7 +172,9 @@ def _as_the_graph(
     keys = [(name, half) for name in names for half in "cm"]
     try:
         plain = _guessed(file, wanted)
-        numbered = _guessed(file._replace(arrays=[Held(whole.name, numbers)]), wanted).whole()
+        numbered = _guessed(
+            file._replace(arrays=[ArrayInMemory(whole.name, numbers)]), wanted
+        ).whole()
     except LstmstateError:
         if wanted.layout:
             raise
@@ -225,7 +227,7 @@ def _by_metadata(file: StateFile, own: Metadata, wanted: Wanted) -> StoredState:
     try:
         found = _reading(file, guess, Wanted(cells=(cells,)))
     except LstmstateError as error:
-        raise CorruptError(f"its metadata does not match its arrays: {error.problem}") from None
+        raise CorruptError(f"its metadata does not match its arrays: {error.problem}") from error
     _refuse_other_widths(found.structure, wanted)
     if wanted.cells and _reading(file, guess, wanted).structure.widths != found.structure.widths:
         own_widths = ", ".join(f"c {c} m {m}" for c, m in found.structure.widths)
@@ -263,7 +265,7 @@ def _reading(file: StateFile, guess: Guess, wanted: Wanted) -> StoredState:
         # Arrays of these shapes that take no memory: all that is done with them are views.
         shown = [np.broadcast_to(np.empty((), a.dtype), a.shape) for a in guess.arrays]
     except ValueError as error:  # sizes that no array can have
-        raise CorruptError(f"it has a shape that no array has ({error})") from None
+        raise CorruptError(f"it has a shape that no array has ({error})") from error
     notes = [*file.notes, *([guess.note] if guess.note else [])]
     is_halved = False
     if not wanted.cells:

@@ -20,11 +20,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from lstmstate import limits
-from lstmstate.cells.cell import StateWidths
+from lstmstate.cells.cell import CellShape, StateWidths
 from lstmstate.cells.variable_names import direction
 from lstmstate.errors import LstmstateError, UnsupportedError
 from lstmstate.named_tuple import NamedTuple
-from lstmstate.state.state import CellShape, LSTMState, StackState, State
+from lstmstate.state.state import LSTMState, StackState, State
 
 if TYPE_CHECKING:
     from lstmstate.state.state import Array, DType
@@ -186,10 +186,10 @@ def _equal(cells: Sequence[LSTMState], layout: str, *, halves: bool) -> None:
     """Refuse what cannot be laid side by side in one array."""
     widths = [cell.widths for cell in cells]
     if len(set(widths)) > 1 or (halves and any(c != m for c, m in widths)):
-        told = ", ".join(f"c {c} m {m}" for c, m in widths)
         alike = "c and m" if halves else "cells"
         raise LstmstateError(
-            f"the layout {layout!r} needs {alike} as wide as each other, and this state has {told}",
+            f"the layout {layout!r} needs {alike} as wide as each other, and this state has "
+            + ", ".join(f"c {c} m {m}" for c, m in widths),
             advice="convert it to tuple or flat",
         )
 
@@ -241,9 +241,9 @@ def _flat_pairs(arrays: Sequence[Array], widths: Widths, is_stack: bool) -> Pair
             )
         widths = [StateWidths(width // 2, width // 2)]
     if sum(cell.flat for cell in widths) != width:
-        told = " + ".join(f"c {c} + m {m}" for c, m in widths)
+        listed = " + ".join(f"c {c} + m {m}" for c, m in widths)
         raise LstmstateError(
-            f"it is {width} wide, and {told} are {sum(w.flat for w in widths)}",
+            f"it is {width} wide, and {listed} are {sum(w.flat for w in widths)}",
             advice=_in_rows(array, sum(cell.flat for cell in widths))
             or "pass a state of these widths, or the widths of this one",
         )

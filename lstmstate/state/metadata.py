@@ -7,10 +7,9 @@ HDF5 file, a tensor of a checkpoint, a second pickle, a comment in a csv.
 from __future__ import annotations
 
 from lstmstate import limits
-from lstmstate.cells.cell import StateWidths
+from lstmstate.cells.cell import CellShape, StateWidths
 from lstmstate.errors import CorruptError
 from lstmstate.named_tuple import NamedTuple
-from lstmstate.state.state import CellShape
 
 KEY = "lstmstate"  # the name of the member, attribute or tensor
 OUTPUTS = "outputs"  # an array of a run, and the layout of a file that holds it and no state
@@ -46,16 +45,18 @@ class Metadata(NamedTuple):
         """Return it as a line of JSON, in ASCII."""
         import json
 
-        told = {
+        fields = {
             "layout": self.layout,
-            "cells": [{"name": name, "c": w.c, "m": w.m} for name, w in self.cells],
+            "cells": [
+                {"name": one.name, "c": one.widths.c, "m": one.widths.m} for one in self.cells
+            ],
             "stack": self.is_stack,
             "part": self.part,
             "dtype": self.dtype,
             "source": self.source,
             "run": self.is_run or None,
         }
-        return json.dumps({key: value for key, value in told.items() if value is not None})
+        return json.dumps({key: value for key, value in fields.items() if value is not None})
 
 
 def parse(line: str) -> Metadata:
@@ -63,18 +64,19 @@ def parse(line: str) -> Metadata:
     import json
 
     try:
-        told = json.loads(line)
+        fields = json.loads(line)
         cells = tuple(
             CellShape(str(cell["name"]), StateWidths(_width(cell["c"]), _width(cell["m"])))
-            for cell in told["cells"]
+            for cell in fields["cells"]
         )
         part, dtype, source = (
-            None if told.get(key) is None else str(told[key]) for key in ("part", "dtype", "source")
+            None if fields.get(key) is None else str(fields[key])
+            for key in ("part", "dtype", "source")
         )
-        is_stack, is_run = bool(told["stack"]), bool(told.get("run"))
-        found = Metadata(str(told["layout"]), cells, is_stack, part, dtype, source, is_run)
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise CorruptError("its metadata cannot be read") from None
+        is_stack, is_run = bool(fields["stack"]), bool(fields.get("run"))
+        found = Metadata(str(fields["layout"]), cells, is_stack, part, dtype, source, is_run)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CorruptError("its metadata cannot be read") from error
     if found.layout == OUTPUTS:
         return found
     one = found.is_stack or len(cells) == 1

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from lstmstate.arguments import POSITIVE, refuse_others
 from lstmstate.cells.cell import StateWidths
 from lstmstate.errors import ArgumentError, Brief
-from lstmstate.named_tuple import NamedTuple
 
 if TYPE_CHECKING:
     from typing import TypeGuard
@@ -222,15 +221,3 @@ def _allclose(one: State, like: StateLike, rtol: float, atol: float) -> bool:
         for cells in zip(one.cells, other.cells, strict=True)
         for halves in zip(*cells, strict=True)
     )
-
-
-class CellShape(NamedTuple):
-    """The name of a cell and how wide its state is."""
-
-    name: str
-    widths: StateWidths
-
-    def __str__(self) -> str:
-        """As the command line takes it: 128, or 128:64 with a projection."""
-        c, m = self.widths
-        return str(c) if c == m else f"{c}:{m}"

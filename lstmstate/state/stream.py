@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lstmstate.errors import LstmstateError, printable
-from lstmstate.files.atomic import STDOUT
+from lstmstate.files import STDOUT
 from lstmstate.state.formats.array_writer import ArrayWriter, PlannedArray, Spool
 from lstmstate.state.layouts import Layout, Structure, to_arrays
 from lstmstate.state.metadata import Metadata
@@ -94,7 +94,7 @@ class Stream:
             lead[self._lead_axis] = 0
         halves = [
             (np.empty((*lead, w.c), dtype), np.empty((*lead, w.m), dtype))
-            for _, w in self.structure.cells
+            for w in (cell.widths for cell in self.structure.cells)
         ]
         plans = []
         for name, array in to_arrays(self.layout, self.structure.state(halves)).items():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from lstmstate.cells.cell import CellShape
 from lstmstate.errors import printable
-from lstmstate.state.state import CellShape
 from lstmstate.value_stats import ValueStats
 
 
@@ -25,8 +25,8 @@ def find_swapped(
         ranges: those of c and m of each cell.
     """
     return [
-        f"{place(name)}c and m look swapped: m reaches from {m.low:.4g} to {m.high:.4g},"
+        f"{place(cell.name)}c and m look swapped: m reaches from {m.low:.4g} to {m.high:.4g},"
         " and without a projection it stays within -1 and 1; c does"
-        for (name, widths), (c, m) in zip(cells, ranges, strict=True)
-        if widths.c == widths.m and c.within_one and not m.within_one
+        for cell, (c, m) in zip(cells, ranges, strict=True)
+        if cell.widths.c == cell.widths.m and c.within_one and not m.within_one
     ]

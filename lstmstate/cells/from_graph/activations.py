@@ -16,7 +16,7 @@ from lstmstate.named_tuple import NamedTuple
 
 Value = tuple[Node, int]  # a node, and which of its outputs
 
-_PASSING = frozenset({"Identity", "Cast", "StopGradient"})
+_PASSES_OPERANDS = frozenset({"Identity", "Cast", "StopGradient"})
 
 
 class Applied(NamedTuple):
@@ -67,7 +67,7 @@ def input_values(graph: Graph, node: Node) -> list[Value]:
 def skip_identity(graph: Graph, value: Value) -> Value:
     """Go back over operations that only pass a value on, within a step: never out of a loop."""
     for _ in range(limits.MAX_WALK):
-        before = operand(graph, value[0], 0) if value[0].op in _PASSING else None
+        before = operand(graph, value[0], 0) if value[0].op in _PASSES_OPERANDS else None
         if before is None:
             break
         graph.spend()

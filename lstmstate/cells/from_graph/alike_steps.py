@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from typing import Generic, TypeVar
 
-from lstmstate.cells.from_graph.graph_cell import Wired
+from lstmstate.cells.from_graph.graph_cell import GraphCell
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Edge, Graph, split_port
 from lstmstate.checkpoint.graph_node import Node
@@ -202,12 +202,12 @@ class Steps:
         read: returns the step of a mark, None if it is not a cell's.
     """
 
-    def __init__(self, graph: Graph, read: Callable[[Graph, Node], Wired | None]) -> None:
+    def __init__(self, graph: Graph, read: Callable[[Graph, Node], GraphCell | None]) -> None:
         self._graph = graph
         self._read = read
-        self._kinds: Kinds[Wired] = Kinds(graph)
+        self._kinds: Kinds[GraphCell] = Kinds(graph)
 
-    def at(self, mark: Node) -> Wired | None:
+    def at(self, mark: Node) -> GraphCell | None:
         """Return the step of a mark, from a known step like it if there is one."""
         known = self._kinds.find(mark)
         if known is not None:

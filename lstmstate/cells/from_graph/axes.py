@@ -12,6 +12,7 @@ from lstmstate.cells.from_graph.activations import Value
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
+from lstmstate.checkpoint.op_sets import CONCATS, PASSING, SELECTS, SUMMING
 from lstmstate.named_tuple import NamedTuple
 
 Numbers = list[int | None]
@@ -89,8 +90,8 @@ def numbers(graph: Graph, node: Node | None) -> Numbers | None:
 
     None among them is an unknown number; None alone means that their count is unknown, too.
     """
-    made = walk.through(graph, node, walk.PASSING | {"Cast"})
-    if made is None or made.op not in ("Concat", "ConcatV2"):
+    made = walk.through(graph, node, PASSING | {"Cast"})
+    if made is None or made.op not in CONCATS:
         return _read_list(graph, made)
     items = walk.operands(graph, made)
     found: Numbers = []
@@ -120,7 +121,7 @@ def scales(graph: Graph, factor: Node) -> bool:
 
 
 def _read_whole(graph: Graph, node: Node | None) -> int | None:
-    value = walk.scalar(graph, walk.through(graph, node, walk.PASSING | {"Cast"}))
+    value = walk.scalar(graph, walk.through(graph, node, PASSING | {"Cast"}))
     return None if value is None or abs(value) >= 1 << 62 else int(value)
 
 
@@ -274,9 +275,7 @@ def _tile(step: Step, left: Part) -> Part | None:
 def _gather(step: Step, left: Part) -> Part | None:
     axis = step.scalar(2) if step.node.op == "GatherV2" else 0
     at = _place(axis, len(left.axes))
-    indices = walk.through(
-        step.graph, walk.operand(step.graph, step.node, 1), walk.PASSING | {"Cast"}
-    )
+    indices = walk.through(step.graph, walk.operand(step.graph, step.node, 1), PASSING | {"Cast"})
     if at is None or indices is None:
         return None
     constant = indices.constant()
@@ -357,7 +356,7 @@ def _spread(step: Step, left: Part) -> Part | None:
     if any(scales(step.graph, factor) for factor in factors):
         return None
     lead = [axis._replace(size=None) if axis.size == 1 else axis for axis in left.axes[:-1]]
-    if step.node.op in _ADDING and not lead:
+    if step.node.op in SUMMING and not lead:
         lead = [Axis(None, 0, None)]
     return left._replace(axes=(*lead, *left.axes[-1:]))
 
@@ -380,8 +379,7 @@ class Taking(NamedTuple):
     take: Callable[[Step, Part], Part | None]
 
 
-_ADDING = frozenset({"Add", "AddV2"})
-SPREADING = _ADDING | {"Mul", "Select", "SelectV2"}
+SPREADING = SUMMING | SELECTS | {"Mul"}
 TAKING: dict[str, Taking] = {
     "Split": Taking(1, _split),
     "SplitV": Taking(0, _split),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lstmstate.cells.cell import Cell, Unexplained
-from lstmstate.cells.from_graph.graph_cell import FEW, Wired
+from lstmstate.cells.from_graph.graph_cell import FEW, GraphCell
 from lstmstate.cells.from_graph.unexplained import Walk
 from lstmstate.cells.from_graph.value_sources import Sources
 from lstmstate.cells.shapes import PEEPHOLES
@@ -29,7 +29,11 @@ class Explanation(NamedTuple):
 
 
 def explain(
-    graph: Graph, sources: Sources, cell: Cell, wired: Wired, roles: Callable[[Node], str | None]
+    graph: Graph,
+    sources: Sources,
+    cell: Cell,
+    wired: GraphCell,
+    roles: Callable[[Node], str | None],
 ) -> Explanation:
     """Walk through the steps of a cell.
 
@@ -52,7 +56,7 @@ def explain(
     return Explanation(found, tuple(role for role in peepholes if role not in walk.peepholes))
 
 
-def _choose_walk(wired: Wired) -> type[Walk]:
+def _choose_walk(wired: GraphCell) -> type[Walk]:
     if len(wired.steps) < FEW:
         return Walk
     from lstmstate.cells.from_graph.walk_once import WalkOnce

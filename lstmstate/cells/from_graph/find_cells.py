@@ -8,18 +8,18 @@ from functools import partial
 from lstmstate.cells.cell import UNKNOWN, Option
 from lstmstate.cells.from_graph.fused_ops import BLOCKS, read_block_step
 from lstmstate.cells.from_graph.gates import read_split_step
-from lstmstate.cells.from_graph.graph_cell import FEW, Wired
-from lstmstate.cells.from_graph.options import SUMMING
+from lstmstate.cells.from_graph.graph_cell import FEW, GraphCell
 from lstmstate.cells.from_graph.residual import mark_sums
 from lstmstate.cells.from_graph.separate_gates import read_sum_step
 from lstmstate.cells.from_graph.state_origin import SPLITS
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
+from lstmstate.checkpoint.op_sets import SUMMING
 
 
-def find_wired_cells(graph: Graph) -> list[Wired]:
+def find_wired_cells(graph: Graph) -> list[GraphCell]:
     """Return the cells of a graph, the steps of an unrolled or reused one as one."""
-    cells: dict[tuple[str, ...], Wired] = {}
+    cells: dict[tuple[str, ...], GraphCell] = {}
     for step in _find_steps(graph):
         known = cells.get(step.key)
         if known is None:
@@ -30,7 +30,7 @@ def find_wired_cells(graph: Graph) -> list[Wired]:
     return list(cells.values())
 
 
-def _find_steps(graph: Graph) -> Iterator[Wired]:
+def _find_steps(graph: Graph) -> Iterator[GraphCell]:
     """Yield the steps of cells: those with a mark first, then those that only a sum shows."""
     known: set[str | None] = set()
     marks, sums = graph.of(SPLITS.keys() | BLOCKS.keys()), graph.of(SUMMING)
@@ -50,8 +50,8 @@ def _find_steps(graph: Graph) -> Iterator[Wired]:
 
 
 def _make_reader(
-    graph: Graph, read: Callable[[Graph, Node], Wired | None], marks: Sized
-) -> Callable[[Node], Wired | None]:
+    graph: Graph, read: Callable[[Graph, Node], GraphCell | None], marks: Sized
+) -> Callable[[Node], GraphCell | None]:
     """Return a reader of steps by their marks; of many marks those that are alike are read once."""
     if len(marks) < FEW:
         return partial(read, graph)
@@ -60,7 +60,7 @@ def _make_reader(
     return Steps(graph, read).at
 
 
-def _merge(known: Wired, step: Wired) -> None:
+def _merge(known: GraphCell, step: GraphCell) -> None:
     """Add another step; an option that differs between two steps becomes unknown."""
     known.gate_order = known.gate_order or step.gate_order
     known.frame = known.frame or step.frame

@@ -6,12 +6,12 @@ import math
 
 from lstmstate.cells.cell import UNKNOWN, Option
 from lstmstate.cells.from_graph.activations import operand
-from lstmstate.cells.from_graph.graph_cell import Wired
+from lstmstate.cells.from_graph.graph_cell import GraphCell
 from lstmstate.cells.from_graph.initial_state import batch_size
-from lstmstate.cells.from_graph.state_origin import ENTERS
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
+from lstmstate.checkpoint.op_sets import ENTERS
 from lstmstate.named_tuple import NamedTuple
 
 
@@ -47,7 +47,7 @@ BLOCKS = {
 _OUTPUTS = {"c": 1, "m": 6}  # cs and h among i, cs, f, o, ci, co, h
 
 
-def read_block_step(graph: Graph, node: Node) -> Wired | None:
+def read_block_step(graph: Graph, node: Node) -> GraphCell | None:
     """Read a block cell's operation; an attribute that is not set has the default of 1.x."""
     block = BLOCKS[node.op]
     inputs = walk.data_inputs(node)
@@ -59,7 +59,7 @@ def read_block_step(graph: Graph, node: Node) -> Wired | None:
         return None
     clip = _default(node.real("cell_clip"), block.clip)
     forget_bias = 0.0 if node.op == "BlockLSTMV2" else _default(node.real("forget_bias"), 1.0)
-    wired = Wired(
+    wired = GraphCell(
         (tuple(walk.variables(graph, weight)),),
         tuple(walk.variables(graph, bias)),
         gate_order=block.gate_order,

@@ -11,13 +11,11 @@ from collections.abc import Iterator
 
 from lstmstate.cells.activations import ACTIVATION_OPS
 from lstmstate.cells.from_graph.activations import find_activation
-from lstmstate.cells.from_graph.graph_cell import Wired
+from lstmstate.cells.from_graph.graph_cell import GraphCell
 from lstmstate.cells.from_graph.options import (
-    CLIPS,
     MULTIPLYING,
     NORM_OPS,
     PRODUCTS,
-    SUMMING,
     Step,
     matrices,
     normalises,
@@ -28,17 +26,26 @@ from lstmstate.cells.from_graph.state_origin import SPLITS
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.graph_node import Node
+from lstmstate.checkpoint.op_sets import (
+    ADDING,
+    CLIPS,
+    ENTERS,
+    IDENTITIES,
+    JOINING,
+    PASSING,
+    SUMMING,
+)
 from lstmstate.named_tuple import NamedTuple
 
 _RESHAPING = frozenset({"Squeeze", "ExpandDims", "Reshape"})
-_BEFORE_GATES = walk.ADDING | walk.PASSING | walk.JOINING | _RESHAPING
-_BEFORE_ACTIVATION = NORM_OPS | walk.ADDING | walk.JOINING | walk.PASSING | ACTIVATION_OPS.keys()
-_HANDING = frozenset({"Identity", "ReadVariableOp", "Enter", "RefEnter", "Cast"})
+_BEFORE_GATES = ADDING | PASSING | JOINING | _RESHAPING
+_BEFORE_ACTIVATION = NORM_OPS | ADDING | JOINING | PASSING | ACTIVATION_OPS.keys()
+_PASSES_WEIGHTS = ENTERS | IDENTITIES | {"ReadVariableOp"}
 _CUTS = frozenset({"Split", "SplitV", "Slice", "StridedSlice", "Reshape", "Transpose"})
-WITH_CUTS = _HANDING | _CUTS  # between a weight, or a part of it, and a product
+WITH_CUTS = _PASSES_WEIGHTS | _CUTS  # between a weight, or a part of it, and a product
 
 
-def read_split_step(graph: Graph, split: Node) -> Wired | None:
+def read_split_step(graph: Graph, split: Node) -> GraphCell | None:
     """Return the step whose gates this node splits, None if it is not a cell's."""
     gates = split.number("num_split") or 0
     value = walk.operand(graph, split, SPLITS[split.op])
@@ -48,7 +55,7 @@ def read_split_step(graph: Graph, split: Node) -> Wired | None:
     if not products:
         return None
     kernels = (tuple(matrices(graph, product)) for product in products)
-    wired = Wired(tuple(shards for shards in kernels if shards), biases)
+    wired = GraphCell(tuple(shards for shards in kernels if shards), biases)
     _read_gates(graph, split, gates, wired, products)
     return wired if wired.gate_order else None
 
@@ -57,12 +64,10 @@ def is_plain_product(graph: Graph, variable: Node) -> bool:
     """Whether a matrix has products that are not split: a dense layer."""
     products = list(products_with(graph, variable))
     summed = [
-        user
-        for product in products
-        for user in [product, *walk.consumers(graph, product, walk.ADDING)]
+        user for product in products for user in [product, *walk.consumers(graph, product, ADDING)]
     ]
     return bool(products) and not any(
-        walk.consumers(graph, value, _CUTS) or walk.consumers(graph, value, walk.JOINING)
+        walk.consumers(graph, value, _CUTS) or walk.consumers(graph, value, JOINING)
         for value in summed
     )
 
@@ -73,7 +78,7 @@ def is_multiplied(graph: Graph, variable: Node) -> bool:
 
 
 def products_with(
-    graph: Graph, variable: Node, passing: frozenset[str] = _HANDING
+    graph: Graph, variable: Node, passing: frozenset[str] = _PASSES_WEIGHTS
 ) -> Iterator[Node]:
     """Yield the products with a weight; those of a gradient transpose the weight."""
     queue, seen = [variable], {variable.name}
@@ -117,7 +122,9 @@ class _Sum(NamedTuple):
     j: int
 
 
-def _read_gates(graph: Graph, split: Node, gates: int, wired: Wired, products: list[Node]) -> None:
+def _read_gates(
+    graph: Graph, split: Node, gates: int, wired: GraphCell, products: list[Node]
+) -> None:
     """Find the role of each gate, and read the options around them."""
     ends = {port: _find_activations(graph, split, port) for port in range(gates)}
     for found in _find_sums(graph, ends):

@@ -26,7 +26,7 @@ class WiredStep(NamedTuple):
     m: Node | None
 
 
-class Wired:
+class GraphCell:
     """A cell in the graph.
 
     Attributes:
@@ -82,13 +82,13 @@ class Wired:
         self.is_residual = False
         self.is_mixed = False
 
-    def elsewhere(self, there: Mapping[str, Node]) -> Wired:
+    def elsewhere(self, there: Mapping[str, Node]) -> GraphCell:
         """Return the cell at another step that is like its own.
 
         Args:
             there: the nodes of that step by the names of those here.
         """
-        made = Wired(self.kernels, self.biases)
+        made = GraphCell(self.kernels, self.biases)
         vars(made).update(vars(self))
         made.options, made.differing = dict(self.options), set(self.differing)
         made.firsts = [

@@ -13,15 +13,25 @@ from lstmstate.cells.activations import ACTIVATION_OPS
 from lstmstate.cells.cell import UNKNOWN, Option
 from lstmstate.cells.from_graph.activations import Value, operand, skip_identity
 from lstmstate.cells.from_graph.axes import SPREADING, TAKING, Part, numbers, part
-from lstmstate.cells.from_graph.state_origin import FED, LOOPS, first_size, is_column_cut
+from lstmstate.cells.from_graph.state_origin import FED, first_size, is_column_cut
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.graph_node import Node
+from lstmstate.checkpoint.op_sets import (
+    CLIPS,
+    LOOP_RESULTS,
+    MERGES,
+    NEXTS,
+    PASSING,
+    SELECTS,
+    SUMMING,
+    WHILES,
+)
 from lstmstate.named_tuple import NamedTuple
 
 CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall", "If", "StatelessIf"})
 _ZEROS = frozenset({"Fill", "Const", "ZerosLike"})
-_SOURCES = VARIABLE_OPS | (FED - walk.PASSING) | _ZEROS
+_SOURCES = VARIABLE_OPS | (FED - PASSING) | _ZEROS
 _LEARNT = VARIABLE_OPS | frozenset(ACTIVATION_OPS) | {"MatMul", "Conv2D", "Conv3D"}
 _FAR = 200  # values on the way back to a first state; published graphs have below 20
 _NEAR = 100  # nodes that a mask is made of
@@ -74,29 +84,26 @@ def starts(
             yield Start(node, path)
         if node.op in TAKING:
             path = ((node, port), *path)
-        if node.op not in _SOURCES and (loops or node.op not in _RESULTS):
+        if node.op not in _SOURCES and (loops or node.op not in LOOP_RESULTS):
             queue.extend((before, path) for before in _before(graph, node, port))
-
-
-_RESULTS = frozenset({"Exit", "RefExit"}) | LOOPS
 
 
 def _before(graph: Graph, node: Node, port: int) -> list[Value]:
     """Return the values that a value may be taken from."""
     inputs = [operand(graph, node, at) for at in range(len(walk.data_inputs(node)))]
     given: list[Value | None] = []
-    if node.op in ("Merge", "RefMerge"):
+    if node.op in MERGES:
         # A loop begins with what enters it; a condition merges two branches.
-        is_loop = any(one and one[0].op in ("NextIteration", "RefNextIteration") for one in inputs)
+        is_loop = any(one and one[0].op in NEXTS for one in inputs)
         given = inputs[:1] if is_loop else inputs
-    elif node.op in ("IdentityN", *LOOPS):
+    elif node.op in ("IdentityN", *WHILES):
         given = inputs[port : port + 1]
-    elif node.op in walk.PASSING or node.op == "Cast":
+    elif node.op in PASSING or node.op == "Cast":
         given = inputs[:1]
     elif node.op in CALLS:
         results = [some[port] for some in graph.returns.get(node.name, ()) if port < len(some)]
         given = [(made, at) for made, at in map(graph.source, results) if made is not None]
-    elif node.op in ("Select", "SelectV2"):
+    elif node.op in SELECTS:
         given = inputs[1:3]
     elif node.op == "Mul":
         given = [one for one, by in _both_ways(inputs) if is_mask(graph, by[0])]
@@ -195,10 +202,6 @@ def state_is_tuple(graph: Graph, c_old: Value) -> Option:
     return UNKNOWN if is_behind and not ends & _KNOWN_ENDS else Option(True, "graph")
 
 
-_CHOOSING = SPREADING - {"Add", "AddV2"}
+_CHOOSING = SPREADING - SUMMING
 # A sum, clipped or not, is the new c of the step before.
-_KNOWN_ENDS = (
-    (_SOURCES | walk.PASSING | frozenset(TAKING) | {"Minimum", "Maximum", "ClipByValue"})
-    - _CHOOSING
-    - {"MatMul"}
-)
+_KNOWN_ENDS = (_SOURCES | PASSING | frozenset(TAKING) | CLIPS) - _CHOOSING - {"MatMul"}

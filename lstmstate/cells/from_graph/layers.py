@@ -11,19 +11,19 @@ from collections.abc import Mapping
 from lstmstate.cells.cell import Cell
 from lstmstate.cells.from_graph.activations import Value, operand
 from lstmstate.cells.from_graph.gates import WITH_CUTS, products_with
-from lstmstate.cells.from_graph.graph_cell import Wired
+from lstmstate.cells.from_graph.graph_cell import GraphCell
 from lstmstate.cells.from_graph.match_variables import GraphView
-from lstmstate.cells.from_graph.state_origin import LOOPS, MERGES
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
+from lstmstate.checkpoint.op_sets import MERGES, PASSING, SELECTS, WHILES
 
 # The inputs of an operation that are the sequence, or the step of it, in its output.
 _GIVING = {
-    **dict.fromkeys(walk.PASSING | {"Reshape", "Squeeze", "ExpandDims", "Cast"}, (0,)),
+    **dict.fromkeys(PASSING | {"Reshape", "Squeeze", "ExpandDims", "Cast"}, (0,)),
     **dict.fromkeys(("Transpose", "Unpack", "TensorListFromTensor", "TensorListStack"), (0,)),
     **dict.fromkeys(MERGES, (0, 1)),
-    **dict.fromkeys(("Select", "SelectV2"), (1, 2)),
+    **dict.fromkeys(SELECTS, (1, 2)),
     **dict.fromkeys(("TensorArrayReadV3", "TensorArrayReadV2", "TensorArrayRead"), (2,)),
     **dict.fromkeys(("TensorArrayScatterV3", "TensorArrayScatterV2", "TensorArrayScatter"), (2,)),
     **dict.fromkeys(("TensorArrayGatherV3", "TensorArrayGatherV2", "TensorArrayGather"), (2,)),
@@ -31,7 +31,7 @@ _GIVING = {
     **dict.fromkeys(("TensorListSetItem",), (2,)),
     **dict.fromkeys(("TensorListGetItem",), (0,)),
 }
-_CALLS = LOOPS | {"PartitionedCall", "StatefulPartitionedCall"}
+_CALLS = WHILES | {"PartitionedCall", "StatefulPartitionedCall"}
 # Arrays before their first step, and outputs of sequences that ended.
 _EMPTY = frozenset(
     """
@@ -60,7 +60,7 @@ def feeders(view: GraphView, cells: Mapping[str, Cell]) -> dict[str, str]:
     return found
 
 
-def _inputs(view: GraphView, cell: Cell, wired: Wired) -> list[Node]:
+def _inputs(view: GraphView, cell: Cell, wired: GraphCell) -> list[Node]:
     """Return the nodes of the input of a cell, in its loop if it has one."""
     graph = view.graph
     given = list(wired.inputs)

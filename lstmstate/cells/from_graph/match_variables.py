@@ -7,7 +7,7 @@ from functools import cached_property
 
 from lstmstate.cells.from_graph.find_cells import find_wired_cells
 from lstmstate.cells.from_graph.gates import is_multiplied, is_plain_product
-from lstmstate.cells.from_graph.graph_cell import Wired
+from lstmstate.cells.from_graph.graph_cell import GraphCell
 from lstmstate.cells.from_graph.recurrences import recurrences
 from lstmstate.cells.from_graph.state_origin import time_major
 from lstmstate.cells.from_graph.value_sources import Sources
@@ -17,7 +17,7 @@ from lstmstate.checkpoint.graph_node import Node
 from lstmstate.type_names import Protocol
 
 
-class Stored(Protocol):
+class VariableFacts(Protocol):
     """The facts about a variable for detection; see `checkpoint.Variable`."""
 
     @property
@@ -31,6 +31,8 @@ class Stored(Protocol):
     @property
     def dtype(self) -> str: ...
     @property
+    def is_inexact(self) -> bool: ...
+    @property
     def size(self) -> int: ...
     @property
     def nbytes(self) -> int | None: ...
@@ -41,8 +43,8 @@ class Stored(Protocol):
 class GraphView:
     """The graph's cells, tied to the variables of the checkpoint."""
 
-    def __init__(self, graph: Graph, kept: Mapping[str, Stored]) -> None:
-        self._keys: dict[str, Stored] = {}
+    def __init__(self, graph: Graph, kept: Mapping[str, VariableFacts]) -> None:
+        self._keys: dict[str, VariableFacts] = {}
         by_key = {variable.name: variable for variable in kept.values()}
         for key, node in graph.saved_names():
             variable = by_key.get(key) or kept.get(key[:-2] if key.endswith(":0") else key)
@@ -56,7 +58,7 @@ class GraphView:
         self.graph = graph
         self.cells = find_wired_cells(graph)
         self.time_major = time_major(graph)
-        self._by_variable: dict[str, Wired] = {}
+        self._by_variable: dict[str, GraphCell] = {}
         for wired in self.cells:
             for variable in (v for shards in wired.kernels for v in self.stored(shards)):
                 self._by_variable.setdefault(variable.name, wired)
@@ -64,12 +66,12 @@ class GraphView:
         for name, variable in self._keys.items():
             self._nodes.setdefault(variable.name, []).append(name)
 
-    def stored(self, nodes: Iterable[object]) -> tuple[Stored, ...]:
+    def stored(self, nodes: Iterable[object]) -> tuple[VariableFacts, ...]:
         """Return the checkpoint's variables behind some variable nodes, each once, in order."""
         found = (self._keys.get(getattr(node, "name", "")) for node in nodes)
         return tuple(dict.fromkeys(variable for variable in found if variable is not None))
 
-    def is_dense(self, variable: Stored) -> bool:
+    def is_dense(self, variable: VariableFacts) -> bool:
         """Whether the graph multiplies with a variable and does not cut the product."""
         nodes = self._nodes.get(variable.name, [])
         return variable.name not in self._by_variable and any(
@@ -100,7 +102,7 @@ class GraphView:
             self.graph, [*nodes, *(node for node in averages if node in self.graph.nodes)]
         )
 
-    def multiplies(self, stored: Iterable[Stored]) -> bool:
+    def multiplies(self, stored: Iterable[VariableFacts]) -> bool:
         """Whether the graph multiplies with a variable, whole or in parts."""
         return any(
             is_multiplied(self.graph, self.graph.nodes[name])
@@ -108,25 +110,25 @@ class GraphView:
             for name in self._nodes.get(variable.name, ())
         )
 
-    def knows(self, variable: Stored) -> bool:
+    def knows(self, variable: VariableFacts) -> bool:
         """Whether the graph has this variable."""
         return variable.name in self._nodes
 
-    def cell_of(self, roles: Mapping[str, tuple[str, ...]]) -> Wired | None:
+    def cell_of(self, roles: Mapping[str, tuple[str, ...]]) -> GraphCell | None:
         """Return the wired cell that has one of these variables as its kernel."""
         named = (self._by_variable.get(name) for stored in roles.values() for name in stored)
         return next((wired for wired in named if wired is not None), None)
 
-    def variable(self, node: Node | None) -> Stored | None:
+    def variable(self, node: Node | None) -> VariableFacts | None:
         """Return the checkpoint's variable behind a variable node."""
         return self._keys.get(node.name) if node is not None else None
 
-    def is_trainable(self, variable: Stored) -> bool:
+    def is_trainable(self, variable: VariableFacts) -> bool:
         """Whether the graph lists a variable among those that are trained."""
         trainable = self.graph.trainable or frozenset()
         return any(name in trainable for name, stored in self._keys.items() if stored is variable)
 
-    def of(self, stored: Iterable[Stored]) -> Wired | None:
+    def of(self, stored: Iterable[VariableFacts]) -> GraphCell | None:
         """Return the wired cell whose kernel is among some variables."""
         return next(
             (self._by_variable[v.name] for v in stored if v.name in self._by_variable), None

@@ -10,22 +10,21 @@ from lstmstate.cells.from_graph.activations import (
     operand,
     skip_identity,
 )
-from lstmstate.cells.from_graph.graph_cell import Wired, WiredStep
+from lstmstate.cells.from_graph.graph_cell import GraphCell, WiredStep
 from lstmstate.cells.from_graph.initial_state import Start, batch_size, start, state_is_tuple
 from lstmstate.cells.from_graph.residual import is_mixed
 from lstmstate.cells.from_graph.state_origin import FED, frame, is_state
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.graph_node import Node
+from lstmstate.checkpoint.op_sets import ADDING, CLIPS, JOINING, PASSING, SUMMING
 from lstmstate.named_tuple import NamedTuple
 
 PRODUCTS = frozenset({"MatMul", "Conv2D", "Conv3D"})
 MULTIPLYING = frozenset({"Mul"})
-SUMMING = frozenset({"Add", "AddV2"})
 # Operations that add a bias, and those that change no number.
 _BIASING = frozenset({"BiasAdd", "BiasAddV1"})
-_UNCHANGED = walk.PASSING | {"Reshape", "Squeeze", "ExpandDims"}
-CLIPS = frozenset({"Minimum", "Maximum", "ClipByValue"})
+_UNCHANGED = PASSING | {"Reshape", "Squeeze", "ExpandDims"}
 NORM_OPS = frozenset(
     """
     Mul Add AddV2 Sub Rsqrt Mean SquaredDifference Reshape RealDiv Cast BiasAdd Identity Sqrt
@@ -56,7 +55,7 @@ class Step(NamedTuple):
     products: tuple[Node, ...] = ()
 
 
-def read_options(graph: Graph, wired: Wired, step: Step) -> None:
+def read_options(graph: Graph, wired: GraphCell, step: Step) -> None:
     """Read the options around the new c, and the source of the old state."""
     c_old = _find_old_c(graph, step)
     wired.c_new = step.c_new.name
@@ -125,7 +124,7 @@ def _find_joined(graph: Graph, product: Node) -> tuple[Node | None, Value | None
     to step, or starts from zeros or a variable.
     """
     joined = walk.operand(graph, product, 0)
-    inputs = walk.data_inputs(joined) if joined and joined.op in walk.JOINING else []
+    inputs = walk.data_inputs(joined) if joined and joined.op in JOINING else []
     if joined is None or len(inputs) != 3:
         return None, None, False
     ports = (1, 2) if joined.op == "Concat" else (0, 1)
@@ -152,7 +151,7 @@ def _read_forget_bias(graph: Graph, forget: Node | None) -> Option:
         if node is None or node.name in seen:
             return UNKNOWN  # added to itself: no class does that
         seen.add(node.name)
-        if node.op in walk.ADDING:
+        if node.op in ADDING:
             first, *others = walk.operands(graph, node)
             queue += [(first, is_bias), *((one, is_bias or node.op in _BIASING) for one in others)]
         elif value is not None:

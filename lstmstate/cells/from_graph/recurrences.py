@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lstmstate.cells.from_graph.gates import products_with
-from lstmstate.cells.from_graph.graph_cell import Wired
-from lstmstate.cells.from_graph.state_origin import ENTERS, MERGES, is_float, next_of
+from lstmstate.cells.from_graph.graph_cell import GraphCell
+from lstmstate.cells.from_graph.state_origin import is_float, next_of
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.inlining import INLINED
+from lstmstate.checkpoint.op_sets import ENTERS, MERGES, STACK_POPS, SWITCHES
 
 _SEQUENCES = frozenset({"CudnnRNN", "CudnnRNNV2", "CudnnRNNV3"})
 # Arrays of steps are floating-point numbers to their loop, and no state.
 _ARRAYS = ("TensorArray", "TensorList")
-# Operations that only loops of gradients have: they take back stored values.
-_GRADIENTS = ("StackPop", "TensorListPopBack")
-_HANDING = frozenset({"Identity", "ReadVariableOp"})
-_SWITCHED = frozenset({"Identity", "Switch", "RefSwitch"})
+_READS = frozenset({"Identity", "ReadVariableOp"})
+_SWITCHED = SWITCHES | {"Identity"}
 
 
 def recurrences(graph: Graph, known: Iterable[str]) -> tuple[str, ...]:
@@ -45,7 +44,7 @@ def _loops(graph: Graph) -> dict[str, None]:
     """Return the loops that carry a floating-point state, and the operations that are loops."""
     found: dict[str, None] = {}
     gradients: set[str] = set()
-    putting_back = {op for op in graph.ops if op.startswith(_GRADIENTS)}
+    putting_back = {op for op in graph.ops if op.startswith(STACK_POPS)}
     # The arguments of functions are Enters.
     for node in graph.of(_SEQUENCES | putting_back | MERGES | ENTERS):
         if node.op in _SEQUENCES:
@@ -56,7 +55,7 @@ def _loops(graph: Graph) -> dict[str, None]:
             gradients |= {place} if place is not None else set()
         elif node.op in MERGES or node.name in graph.arguments:
             after = next_of(graph, node)
-            made = walk.through(graph, after, _HANDING)
+            made = walk.through(graph, after, _READS)
             if (
                 after is not None
                 and made is not None
@@ -68,7 +67,7 @@ def _loops(graph: Graph) -> dict[str, None]:
     return {name: None for name in found if name not in gradients}
 
 
-def count_layers(graph: Graph, wired: Wired) -> int:
+def count_layers(graph: Graph, wired: GraphCell) -> int:
     """Return how many states of one cell its loop carries: a cell may be several layers."""
     if wired.frame is None:
         return 1
@@ -79,7 +78,7 @@ def count_layers(graph: Graph, wired: Wired) -> int:
 
 def _is_kept(graph: Graph, made: Node, read: Node) -> bool:
     """Whether a step passes a value on unchanged."""
-    return walk.through(graph, made, _HANDING | _SWITCHED) is read
+    return walk.through(graph, made, _READS | _SWITCHED) is read
 
 
 def _loop_of(graph: Graph, read: Node) -> str:
@@ -109,7 +108,7 @@ def _places(graph: Graph, weights: Iterable[Node]) -> set[str]:
     seen = {node.name for node in queue}
     found: set[str] = set()
     while queue:
-        for edge in graph.edges(queue.pop().name, _HANDING | ENTERS):
+        for edge in graph.edges(queue.pop().name, _READS | ENTERS):
             user = edge.node
             if user.name not in seen:
                 seen.add(user.name)

@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from lstmstate.cells.from_graph.graph_cell import Wired
+from lstmstate.cells.from_graph.graph_cell import GraphCell
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
+from lstmstate.checkpoint.op_sets import ADDING, PASSING
 
-_SUMS = walk.ADDING | {"AddN"}
+_SUMS = ADDING | {"AddN"}
 # Operations between a cell's m and its users: dropout, projections, clips and casts.
-_HANDING = walk.PASSING | frozenset(
+_PASSES_OUTPUTS = PASSING | frozenset(
     """
     Mul RealDiv Div Select SelectV2 MatMul Minimum Maximum ClipByValue Cast Reshape Transpose
     """.split()
@@ -25,7 +26,7 @@ _MIXING = frozenset({"Mul", "Sub"})
 _FAR = 80  # nodes: dropout and a projection have some 20
 
 
-def mark_sums(graph: Graph, cells: Iterable[Wired]) -> None:
+def mark_sums(graph: Graph, cells: Iterable[GraphCell]) -> None:
     """Mark each cell that has a sum in its input, or its input added to its output."""
     cells = list(cells)
     outputs = {name for cell in cells for name in cell.outputs}
@@ -34,7 +35,7 @@ def mark_sums(graph: Graph, cells: Iterable[Wired]) -> None:
         cell.is_residual = _adds_input(graph, cell)
 
 
-def _adds_input(graph: Graph, cell: Wired) -> bool:
+def _adds_input(graph: Graph, cell: GraphCell) -> bool:
     """Whether a cell's input is added to its output, at any of its steps."""
     taken = {walk.through(graph, x) for x in cell.inputs}
     sums = dict.fromkeys(  # one of gradients takes something of every step
@@ -83,7 +84,7 @@ def _is_sum(graph: Graph, x: Node, outputs: set[str]) -> bool:
         if node.name in outputs:
             if summed:
                 return True
-        elif node.op in _SUMS | _HANDING:
+        elif node.op in _SUMS | _PASSES_OUTPUTS:
             before = walk.operands(graph, node)[: 1 if node.op.endswith("Switch") else None]
             queue.extend((each, summed or node.op in _SUMS) for each in before)
     return False

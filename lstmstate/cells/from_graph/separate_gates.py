@@ -19,23 +19,24 @@ from lstmstate.cells.from_graph.activations import (
     input_values,
     skip_identity,
 )
-from lstmstate.cells.from_graph.graph_cell import Wired
-from lstmstate.cells.from_graph.options import CLIPS, SUMMING, Step, matrices, other, read_options
+from lstmstate.cells.from_graph.graph_cell import GraphCell
+from lstmstate.cells.from_graph.options import Step, matrices, other, read_options
 from lstmstate.cells.from_graph.state_origin import CUT_INPUT
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
+from lstmstate.checkpoint.op_sets import ADDING, CLIPS, IDENTITIES, SELECTS, SUMMING
 from lstmstate.named_tuple import NamedTuple
 
 # Between a product and its gate; never out of a loop: the last step has gates of its own.
-_WITHIN = walk.ADDING | frozenset(
+_WITHIN = ADDING | frozenset(
     """
     Identity Cast StopGradient Reshape Squeeze ExpandDims FakeQuantWithMinMaxVars
     FakeQuantWithMinMaxArgs FakeQuantWithMinMaxVarsPerChannel
     """.split()
 )
 _NEAR = 40  # nodes between a gate and its products, and between c and m: patterns have ten
-_BEFORE_M = frozenset(ACTIVATION_OPS) | CLIPS | {"Identity", "Cast", "Select", "SelectV2"}
+_BEFORE_M = frozenset(ACTIVATION_OPS) | CLIPS | SELECTS | IDENTITIES
 _WITH_A_NUMBER = frozenset({"Mul", "Add", "AddV2", "RealDiv"})
 
 
@@ -59,7 +60,7 @@ class _Gate(NamedTuple):
     weights: frozenset[str]
 
 
-def read_sum_step(graph: Graph, c_new: Node) -> Wired | None:
+def read_sum_step(graph: Graph, c_new: Node) -> GraphCell | None:
     """Return the step with this sum as its new c, None if it is not a cell's."""
     terms = [skip_identity(graph, (node, 0))[0] for node in walk.operands(graph, c_new)]
     if len(terms) != 2 or any(term.op != "Mul" for term in terms):
@@ -81,7 +82,7 @@ def read_sum_step(graph: Graph, c_new: Node) -> Wired | None:
 
 def _read_step(
     graph: Graph, c_new: Node, c_old: Node, forget: _Gate, first: _Gate, second: _Gate
-) -> Wired | None:
+) -> GraphCell | None:
     """Return the step of three gates, if they are of one cell and there is an output gate.
 
     The input gate has the activation of the forget gate. If all three have it, it makes no
@@ -94,7 +95,7 @@ def _read_step(
         weights = {}
         for product in (product for gate in (*gates, output) for product in gate.products):
             weights.update({node.name: node for node in matrices(graph, product)})
-        wired = Wired(tuple((weights[name],) for name in sorted(weights)))
+        wired = GraphCell(tuple((weights[name],) for name in sorted(weights)))
         step = Step(
             c_new=c_new,
             c_old=c_old,

@@ -6,29 +6,25 @@ import math
 
 from lstmstate.cells.cell import UNKNOWN, Option
 from lstmstate.checkpoint import graph_walk as walk
+from lstmstate.checkpoint.dtypes import FLOATS
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.graph_node import Node
+from lstmstate.checkpoint.op_sets import (
+    ENTERS,
+    IDENTITIES,
+    JOINING,
+    MERGES,
+    NEXTS,
+    PASSING,
+    REVERSES,
+    UNSTACKS,
+    WHILES,
+)
 
 SPLITS = {"Split": 1, "SplitV": 0}  # op → the input that is cut
 CUT_INPUT = {**SPLITS, "Slice": 0, "StridedSlice": 0}
 FED = frozenset({"Placeholder", "PlaceholderV2", "PlaceholderWithDefault"})
 _RESHAPING = frozenset({"ExpandDims", "Reshape", "Cast"})
-ENTERS = frozenset({"Enter", "RefEnter"})
-MERGES = frozenset({"Merge", "RefMerge"})
-NEXTS = frozenset({"NextIteration", "RefNextIteration"})
-LOOPS = frozenset({"While", "StatelessWhile"})
-_SAME = frozenset({"Identity", "Cast"})
-_FLOATS = frozenset({1, 2, 14, 19})  # float32, float64, bfloat16, float16
-
-# Operations that put a sequence into an array of time steps → the input with the sequence.
-_REVERSES = frozenset({"Reverse", "ReverseV2", "ReverseSequence"})
-_UNSTACKS = {
-    "TensorArrayScatterV3": 2,
-    "TensorArrayScatterV2": 2,
-    "TensorArrayScatter": 2,
-    "TensorArrayUnpack": 1,
-    "TensorListFromTensor": 0,
-}
 
 
 def is_carried(graph: Graph, node: Node | None) -> bool:
@@ -38,7 +34,7 @@ def is_carried(graph: Graph, node: Node | None) -> bool:
             return False
         if node.op in MERGES and any(one.op in NEXTS for one in walk.operands(graph, node)):
             return True
-        if node.op not in walk.PASSING and not is_column_cut(graph, node):
+        if node.op not in PASSING and not is_column_cut(graph, node):
             return False
         node = walk.operand(graph, node, CUT_INPUT.get(node.op, 0))
     return False
@@ -61,18 +57,19 @@ def next_of(graph: Graph, node: Node) -> Node | None:
     elif node.name in graph.arguments:
         caller, at = graph.arguments[node.name]
         returned = graph.returns.get(caller, [])
-        if graph.nodes[caller].op in LOOPS and returned and at < len(returned[0]):
+        if graph.nodes[caller].op in WHILES and returned and at < len(returned[0]):
             after = graph.source(returned[0][at])[0]
-            return None if after is node or walk.through(graph, after, _SAME) is node else after
+            is_same = after is node or walk.through(graph, after, IDENTITIES) is node
+            return None if is_same else after
     return None
 
 
 def is_float(graph: Graph, node: Node) -> bool:
     """Whether a value is a floating-point number, as far as its operation shows the type."""
-    made = walk.through(graph, node, _SAME)
+    made = walk.through(graph, node, IDENTITIES)
     kinds = [made.number_of_type(name) for name in ("T", "DstT", "dtype")] if made else []
     known = [kind for kind in kinds if kind is not None]
-    return not known or known[0] in _FLOATS
+    return not known or known[0] in FLOATS
 
 
 def initial(graph: Graph, state: Node | None) -> tuple[Node | None, bool]:
@@ -113,7 +110,7 @@ def is_column_cut(graph: Graph, state: Node) -> bool:
 def first_size(graph: Graph, dims: Node | None) -> Option:
     """Return the first number of a shape that a graph joins."""
     dims = walk.through(graph, dims)
-    while dims is not None and dims.op in walk.JOINING | _RESHAPING:
+    while dims is not None and dims.op in JOINING | _RESHAPING:
         parts = walk.operands(graph, dims)
         # Concat takes the axis first, ConcatV2 last, Pack as an attribute.
         at = 1 if dims.op == "Concat" else 0
@@ -138,7 +135,7 @@ def frame(graph: Graph, product: Node) -> str | None:
 def _skip_reversal(graph: Graph, node: Node | None) -> Node | None:
     """Return the source of a sequence before a reversal, which transposes no axes."""
     value = walk.through(graph, node)
-    while value is not None and value.op in _REVERSES:
+    while value is not None and value.op in REVERSES:
         value = walk.through(graph, walk.operand(graph, value, 0))
     return value
 
@@ -150,8 +147,8 @@ def time_major(graph: Graph) -> dict[str, Option]:
     loop; over time-major data it does neither.
     """
     turned: dict[str, list[bool]] = {}
-    for node in graph.of(_UNSTACKS):
-        value = _skip_reversal(graph, walk.operand(graph, node, _UNSTACKS[node.op]))
+    for node in graph.of(UNSTACKS):
+        value = _skip_reversal(graph, walk.operand(graph, node, UNSTACKS[node.op]))
         for enter in walk.consumers(graph, node, frozenset({"Enter"})):
             frame = enter.frame
             if frame and value is not None:

@@ -9,16 +9,23 @@ from lstmstate.cells.cell import Cell, SavedState, Stack, StateWidths
 from lstmstate.cells.from_graph.activations import Value, operand
 from lstmstate.cells.from_graph.axes import Element, Part, part
 from lstmstate.cells.from_graph.initial_state import CALLS, part_of, start, starts
-from lstmstate.cells.from_graph.match_variables import GraphView, Stored
-from lstmstate.cells.from_graph.options import CLIPS
-from lstmstate.cells.from_graph.state_origin import LOOPS
+from lstmstate.cells.from_graph.match_variables import GraphView, VariableFacts
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
+from lstmstate.checkpoint.op_sets import (
+    ASSIGNS,
+    CLIPS,
+    CONCATS,
+    MERGES,
+    NEXTS,
+    PASSING,
+    SELECTS,
+    WHILES,
+)
 from lstmstate.named_tuple import NamedTuple
 
-_ASSIGNING = frozenset({"Assign", "AssignVariableOp"})
-_AROUND = walk.PASSING | CLIPS | {"Cast", "Select", "SelectV2", "Exit"}
+_AROUND = PASSING | CLIPS | SELECTS | {"Cast", "Exit"}
 _NEAR = 60  # values between a variable and the step that it is assigned from
 
 
@@ -73,7 +80,7 @@ def find_kept_states(
     by_start = (True, _first_states(view, known)), (False, _assignments(view, known, weights))
     for is_start, uses in by_start:
         of: dict[str, list[Use]] = {}
-        stored: dict[str, Stored] = {}
+        stored: dict[str, VariableFacts] = {}
         for variable, use in uses:
             of.setdefault(variable.name, []).append(use)
             stored[variable.name] = variable
@@ -85,7 +92,7 @@ def find_kept_states(
     return found
 
 
-def _first_states(view: GraphView, cells: Iterable[Cell]) -> Iterator[tuple[Stored, Use]]:
+def _first_states(view: GraphView, cells: Iterable[Cell]) -> Iterator[tuple[VariableFacts, Use]]:
     for cell in cells:
         wired = view.cell_of(cell.variables)
         if wired is None:
@@ -105,13 +112,13 @@ def _first_states(view: GraphView, cells: Iterable[Cell]) -> Iterator[tuple[Stor
 class _Holding(NamedTuple):
     """A variable that is assigned from a value, or from one of several that are joined."""
 
-    variable: Stored
+    variable: VariableFacts
     elements: tuple[Element, ...]
 
 
 def _assignments(
     view: GraphView, cells: Iterable[Cell], weights: Container[str]
-) -> Iterator[tuple[Stored, Use]]:
+) -> Iterator[tuple[VariableFacts, Use]]:
     """Yield the halves of the last states of cells that variables are assigned from."""
     holdings = _holdings(view, weights)
     graph = view.graph
@@ -136,7 +143,7 @@ def _assignments(
 
 def _uses_of(
     graph: Graph, holding: _Holding, use: Use, path: tuple[Value, ...]
-) -> Iterator[tuple[Stored, Use]]:
+) -> Iterator[tuple[VariableFacts, Use]]:
     left = part(graph, holding.variable.shape, (*holding.elements, *path))
     joined = [element.number for element in holding.elements if not element.is_stacked]
     if left is not None and len(joined) < 2:
@@ -152,7 +159,7 @@ def _holdings(view: GraphView, weights: Container[str]) -> dict[tuple[str, int],
     for node in graph.of({"Enter"}):
         if not node.attributes:  # laid in: the argument of a function
             arguments.setdefault(node.frame or "", []).append(node)
-    for node in graph.of(_ASSIGNING):
+    for node in graph.of(ASSIGNS):
         variable = view.variable(walk.through(graph, walk.operand(graph, node, 0)))
         value = operand(graph, node, 1)
         if variable is not None and variable.name not in weights and value is not None:
@@ -176,7 +183,7 @@ def _values_behind(
         yield (node.name, port), elements
         inputs = [operand(graph, node, at) for at in range(len(walk.data_inputs(node)))]
         given = [(one, elements) for one in inputs if one is not None]
-        if node.op in LOOPS:
+        if node.op in WHILES:
             # The loop carries the argument of the body at this place.
             of_loop = arguments.get(node.name, [])[port : port + 1]
             given = [((argument, 0), elements) for argument in of_loop]
@@ -190,19 +197,17 @@ def _values_behind(
                 (one, (*elements, Element(axis, number, True)))
                 for number, (one, _) in enumerate(given)
             ]
-        elif node.op in ("Concat", "ConcatV2"):
+        elif node.op in CONCATS:
             given = _find_joined(graph, node, given)
-        elif node.op in ("Merge", "RefMerge") and any(
-            one[0].op in ("NextIteration", "RefNextIteration") for one, _ in given
-        ):
+        elif node.op in MERGES and any(one[0].op in NEXTS for one, _ in given):
             given = []  # a loop carries it
         elif node.op in ("IdentityN",):
             given = given[port : port + 1]
-        elif node.op in ("Select", "SelectV2"):
+        elif node.op in SELECTS:
             given = given[1:3]
         elif node.op not in _AROUND or node.op == "Enter":
             given = []
-        elif node.op not in ("Merge", "RefMerge"):
+        elif node.op not in MERGES:
             given = given[:1]
         queue.extend(given)
 
@@ -227,7 +232,7 @@ def _find_joined(graph: Graph, node: Node, given: _Given) -> _Given:
 # ---- layouts
 
 
-def _state(variable: Stored, uses: Sequence[Use], stacks: Sequence[Stack]) -> SavedState:
+def _state(variable: VariableFacts, uses: Sequence[Use], stacks: Sequence[Stack]) -> SavedState:
     """Return a variable as a state, with the layout of its halves."""
     unknown = SavedState(variable.name, "unknown", variable.shape, source="graph")
     rows = {use.rows for use in uses} if len(variable.shape) == 1 else {None}

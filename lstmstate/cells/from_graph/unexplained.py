@@ -15,28 +15,37 @@ from lstmstate.cells import variable_names as names
 from lstmstate.cells.cell import Cell
 from lstmstate.cells.families import row_of
 from lstmstate.cells.from_graph.activations import find_activation
-from lstmstate.cells.from_graph.graph_cell import Wired, WiredStep
-from lstmstate.cells.from_graph.options import CLIPS, PRODUCTS, normalises, projections
-from lstmstate.cells.from_graph.state_origin import FED, MERGES, SPLITS, next_of
-from lstmstate.cells.from_graph.value_sources import ELEMENTS, RANDOM, SHAPES, Sources
+from lstmstate.cells.from_graph.graph_cell import GraphCell, WiredStep
+from lstmstate.cells.from_graph.options import PRODUCTS, normalises, projections
+from lstmstate.cells.from_graph.state_origin import FED, SPLITS, next_of
+from lstmstate.cells.from_graph.value_sources import ELEMENTS, SHAPES, Sources
 from lstmstate.cells.from_graph.walk_memory import BETWEEN, WORDS, Memory, Place
 from lstmstate.cells.shapes import PEEPHOLES
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.inlining import INLINED
+from lstmstate.checkpoint.op_sets import (
+    ADDING,
+    CLIPS,
+    IDENTITIES,
+    JOINING,
+    MERGES,
+    PASSING,
+    RANDOM,
+    SELECTS,
+    SUMMING,
+)
 
-SELECTS = frozenset({"Select", "SelectV2"})
 CUTS = frozenset({*SPLITS, "Slice", "StridedSlice", "Unpack"})
-_ROUNDING = frozenset(name for name in walk.PASSING if name.startswith("FakeQuant"))
-PASSING = walk.PASSING - _ROUNDING | {"Reshape", "Squeeze", "ExpandDims", "Cast"}
-_EQUAL = frozenset({"Identity", "Cast"})
+_ROUNDING = frozenset(name for name in PASSING if name.startswith("FakeQuant"))
+PASSES_VALUES = PASSING - _ROUNDING | {"Reshape", "Squeeze", "ExpandDims", "Cast"}
 _HALVES = frozenset({14, 19})
 FAR = 100  # nodes from a flat state back to the new c or m
 _NEAR = 12  # nodes from a mask to its random number, and from act(c) to c
 _SCALING = frozenset({"Mul", "RealDiv", "Div"})
-_TERMS = PRODUCTS | walk.ADDING | CUTS  # in the sum before an activation
-_BY_NUMBER = walk.ADDING | _SCALING | CLIPS | {"Sub", "Pow"}
+_TERMS = PRODUCTS | ADDING | CUTS  # in the sum before an activation
+_BY_NUMBER = ADDING | _SCALING | CLIPS | {"Sub", "Pow"}
 
 
 _C = Place("state", "c", ("cell_clip",))
@@ -94,7 +103,7 @@ class Walk:
         graph: Graph,
         sources: Sources,
         cell: Cell,
-        wired: Wired,
+        wired: GraphCell,
         roles: Callable[[Node], str | None],
     ) -> None:
         self.found: dict[Words, tuple[str, tuple[str, ...]]] = {}
@@ -134,7 +143,7 @@ class Walk:
     def through(self, step: WiredStep) -> None:
         """Walk through a step that is made of small operations."""
         self._memory.begin()
-        self._c_old = walk.through(self._graph, step.c_old, _EQUAL)
+        self._c_old = walk.through(self._graph, step.c_old, IDENTITIES)
         self._c_new = step.c_new.name
         if step.m is not None:
             out, gate = self._split_output(step.m)
@@ -142,7 +151,7 @@ class Walk:
             self._run()  # the clips of c are known from here on
             self._queue.append(gate)
         for term in self._operands(step.c_new):
-            product = walk.through(self._graph, term, _EQUAL)
+            product = walk.through(self._graph, term, IDENTITIES)
             factors = self._operands(product) if product is not None else []
             gates = [node for node in factors if node is not step.c_old]
             if len(gates) < len(factors):
@@ -258,7 +267,7 @@ class Walk:
 
     def _skip(self, node: Node, given: list[Node]) -> list[Node] | None:
         """Return the inputs that an operation, or dropout, passes on; None if it does more."""
-        if node.op in PASSING and not _is_rounded(node):
+        if node.op in PASSES_VALUES and not _is_rounded(node):
             return given[: None if node.op in MERGES else 1]
         if node.op == "Mul" and any(walk.scalar(self._graph, one) == 1 for one in given):
             return given
@@ -284,7 +293,7 @@ class Walk:
         if place is _M and node.op == "Mul" and "m" not in self._halves.values():
             return list(self._split_output(node))  # there is an operation between it and the new c
         given = self._operands(node)
-        if node.op in walk.JOINING:
+        if node.op in JOINING:
             return [way for before in given for way in self._own_half(before)]
         if node.op in SELECTS and not self._sources.of(given[0]):
             given = given[1:]  # the condition is not in the step: the end of a sequence
@@ -306,12 +315,12 @@ class Walk:
         """Whether a value is the axis of a join, or the state of another cell."""
         if not self._sources.of(node):
             return True
-        made = walk.through(self._graph, node, _EQUAL | CLIPS)
+        made = walk.through(self._graph, node, IDENTITIES | CLIPS)
         return made is not None and self._sources.is_made(made) and made.name not in self._halves
 
     def _is_projected(self, given: list[Node]) -> bool:
         """Whether a clip is that of a projection, of this cell or of another."""
-        made = walk.through(self._graph, given[0], _EQUAL | CLIPS)
+        made = walk.through(self._graph, given[0], IDENTITIES | CLIPS)
         return made is not None and made.op in PRODUCTS and self._sources.is_made(made)
 
     def _at_x(self, place: Place, node: Node) -> list[_Way] | None:
@@ -321,15 +330,15 @@ class Walk:
         given = self._operands(node)
         if node.op in CLIPS and self._is_projected(given):
             return [(place, before) for before in given]
-        if node.op in walk.JOINING and all(self._is_of_others(one) for one in given):
+        if node.op in JOINING and all(self._is_of_others(one) for one in given):
             return []
         # There are notes on sums and on wrappers.
-        has_note = node.op in walk.ADDING and self._wired.takes_sum
+        has_note = node.op in ADDING and self._wired.takes_sum
         return [] if has_note or names.wrapper(self._cell.name) else None
 
     def _at_input(self, _place: Place, node: Node) -> list[_Way] | None:
         """The factor of a kernel: the input and the old m, joined or alone."""
-        if node.op in walk.JOINING | CUTS:
+        if node.op in JOINING | CUTS:
             return [self._into(before) for before in self._operands(node)]
         if self._sources.is_made(node):
             return [(_M if self._halves.get(node.name) else _X, node)]
@@ -343,7 +352,7 @@ class Walk:
         """A value made of variables alone: its parts, joined or cut."""
         if node.op in VARIABLE_OPS:
             return []
-        if node.op in walk.JOINING | CUTS:
+        if node.op in JOINING | CUTS:
             return [(place, before) for before in self._operands(node)]
         return None
 
@@ -384,7 +393,7 @@ class Walk:
             return [(_SUMS[place.words], function.inner[0])]
         if node.op in CUTS:
             return [(place, before) for before in self._operands(node)]
-        is_sum = node.op in PRODUCTS | walk.ADDING
+        is_sum = node.op in PRODUCTS | ADDING
         if is_sum and self._is_expected(option, "identity"):
             return [(_SUMS[place.words], node)]
         return None
@@ -410,9 +419,9 @@ class Walk:
             return [(place, normed)]
         if node.op in PRODUCTS and self._is_own(given[1]):
             return [self._into(given[0]), (_WEIGHT, given[1])]
-        if node.op in walk.ADDING and all(self._is_term(place, term) for term in given):
+        if node.op in ADDING and all(self._is_term(place, term) for term in given):
             return [(place, term) for term in given]
-        if node.op in walk.JOINING | CUTS:
+        if node.op in JOINING | CUTS:
             return [(_ALL if node.op in SPLITS else place, before) for before in given]
         return self._at_scaled(place, given) if node.op == "Mul" else None
 
@@ -430,7 +439,7 @@ class Walk:
 
     def _is_new(self, c: Node) -> bool:
         """Whether a c is the new one of the step, and not the old one."""
-        made = walk.through(self._graph, c, _EQUAL)
+        made = walk.through(self._graph, c, IDENTITIES)
         if made is None or made is self._c_old:
             return False
         return made.name == self._c_new or (BETWEEN, made.name) in self._memory.left
@@ -448,9 +457,9 @@ class Walk:
 
     def _is_constant(self, term: Node) -> bool:
         """Whether a term is a number, or a sum of numbers."""
-        terms = walk.backward(self._graph, [term], lambda node: node.op in walk.ADDING, _NEAR)
+        terms = walk.backward(self._graph, [term], lambda node: node.op in ADDING, _NEAR)
         return all(
-            node.op in walk.ADDING or walk.scalar(self._graph, node) is not None for node in terms
+            node.op in ADDING or walk.scalar(self._graph, node) is not None for node in terms
         )
 
     def _role(self, weight: Node) -> str | None:
@@ -474,7 +483,7 @@ class Walk:
             for weight, other in (given[:2], given[1::-1]):
                 if (self._role(weight) or "").endswith(("/gamma", "/beta")):
                     return other
-        for product in given if node.op in ("Add", "AddV2") else ():
+        for product in given if node.op in SUMMING else ():
             for factor in self._operands(product) if product.op == "Mul" else ():
                 if normalises(self._graph, product, factor):
                     return factor
@@ -489,7 +498,7 @@ class Walk:
             pairs = [(given[1], given[0])] if node.op == "SelectV2" else []
         for value, mask in pairs:
             if not self._sources.of(mask) & ~Sources.WEIGHT and self._is_random(mask):
-                scaled = walk.through(self._graph, value, _EQUAL)
+                scaled = walk.through(self._graph, value, IDENTITIES)
                 inside = self._operands(scaled) if scaled is not None else []
                 of = [one for one in inside if self._sources.of(one) & ~Sources.WEIGHT]
                 is_scaled = scaled is not None and scaled.op in _SCALING and len(of) == 1

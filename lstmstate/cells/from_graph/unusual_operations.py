@@ -9,24 +9,18 @@ from lstmstate.cells.cell import Unexplained
 from lstmstate.cells.from_graph.gates import products_with
 from lstmstate.cells.from_graph.options import PRODUCTS
 from lstmstate.cells.from_graph.state_origin import SPLITS, next_of
-from lstmstate.cells.from_graph.unexplained import (
-    CUTS,
-    FAR,
-    PASSING,
-    SELECTS,
-    number_in,
-    plain_name,
-)
+from lstmstate.cells.from_graph.unexplained import CUTS, FAR, PASSES_VALUES, number_in, plain_name
 from lstmstate.cells.from_graph.value_sources import ELEMENTS, Sources
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
+from lstmstate.checkpoint.op_sets import ADDING, JOINING, SELECTS
 
 # Operations of a plain cell and its loop, without clips, other functions and cuts.
 _PLAIN = (
-    PASSING
-    | walk.ADDING
-    | walk.JOINING
+    PASSES_VALUES
+    | ADDING
+    | JOINING
     | PRODUCTS
     | SPLITS.keys()
     | SELECTS
@@ -49,7 +43,7 @@ def find_unusual_operations(
         for read in walk.backward(
             graph,
             walk.operands(graph, product)[:1],
-            lambda node: node.op in PASSING | walk.JOINING | CUTS and next_of(graph, node) is None,
+            lambda node: node.op in PASSES_VALUES | JOINING | CUTS and next_of(graph, node) is None,
             FAR,
         )
         if (after := next_of(graph, read)) is not None and sources.of(read) & Sources.STATE

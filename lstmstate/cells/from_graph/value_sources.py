@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
-from lstmstate.cells.from_graph.state_origin import LOOPS, is_float, next_of
+from lstmstate.cells.from_graph.state_origin import is_float, next_of
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.graph_node import Node
+from lstmstate.checkpoint.op_sets import LOOP_RESULTS, RANDOM
 
 ELEMENTS = ("TensorArrayRead", "TensorListGetItem")
 # Of what these take only the shape matters, or nothing.
 SHAPES = frozenset({"Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike"})
-_ENDS = LOOPS | {"Exit", "RefExit"}  # results of other loops
-_MADE_OF_NOTHING = SHAPES | _ENDS
-RANDOM = ("Random", "Truncated", "StatelessRandom", "Multinomial")
+_MADE_OF_NOTHING = SHAPES | LOOP_RESULTS
 
 
 class Sources:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import IO, TYPE_CHECKING, TypeVar
 
 from lstmstate.cli.streams import open_text
+from lstmstate.type_names import IO, TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from threading import Timer

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from lstmstate.cli.command import Json
 from lstmstate.cli.report import text
 
 if TYPE_CHECKING:
@@ -12,9 +13,7 @@ if TYPE_CHECKING:
     from lstmstate.operations.compare import Difference, Tolerance
 
 
-def diff_document(
-    a: str, b: str, kind: str, found: list[Difference], tolerance: Tolerance
-) -> dict[str, Any]:
+def diff_document(a: str, b: str, kind: str, found: list[Difference], tolerance: Tolerance) -> Json:
     """Return the document of a comparison; infinite values are the text "inf"."""
     return {
         "kind": kind,

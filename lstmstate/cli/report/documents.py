@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from lstmstate.cli.command import Json
 from lstmstate.cli.report.flags import with_flags
-from lstmstate.type_names import TYPE_CHECKING, Any
+from lstmstate.type_names import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lstmstate.cells import Cell, Stack
-    from lstmstate.cells.weight_stats import Stats
+    from lstmstate.cells.weight_stats import GateStats
     from lstmstate.errors import LstmstateError
     from lstmstate.model.checkpoint import LSTMCheckpoint
     from lstmstate.model.confirm import Confirmation
     from lstmstate.operations.check import Finding
     from lstmstate.state.stream import Stream
 
-Json = dict[str, Any]
-
 
 def checkpoint_document(
     path: str,
     ckpt: LSTMCheckpoint,
     cells: Iterable[Cell],
-    stats: dict[str, list[Stats]] | None,
+    stats: dict[str, list[GateStats]] | None,
     damaged: Iterable[LstmstateError] | None,
     confirmed: Mapping[str, Confirmation] | None,
     unrecognised: tuple[Sequence[Cell], Sequence[str]] | None,
@@ -75,8 +74,14 @@ def checkpoint_document(
     }
     if stats is not None:
         for cell in document["cells"]:
-            cell["stats"] = [figures._asdict() for figures in stats[cell["name"]]]
+            cell["stats"] = [_stats(one) for one in stats[cell["name"]]]
     return document
+
+
+def _stats(part: GateStats) -> Json:
+    found = part.values
+    counts = _fields(found, "zeros nan inf")
+    return {**_fields(part, "role gate"), "size": found.size, **found.moments(), **counts}
 
 
 def _fields(record: object, names: str) -> Json:
@@ -195,8 +200,8 @@ def converted_document(
                 "variable": one.state.file.name or None,
                 "variables": list(one.variables),
                 "cells": [
-                    {"name": name, "c": widths.c, "m": widths.m}
-                    for name, widths in one.structure.cells
+                    {"name": cell.name, "c": cell.widths.c, "m": cell.widths.m}
+                    for cell in one.structure.cells
                 ],
                 "stack": one.structure.is_stack,
                 "lead": list(one.structure.lead),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from lstmstate.cells.cell import Cell, Option, SavedState, Stack, unexplained_words
 from lstmstate.checkpoint.object_graph import object_path
@@ -14,9 +13,10 @@ from lstmstate.cli.report.console import Sheet
 from lstmstate.cli.report.flags import with_flags
 from lstmstate.errors import LstmstateError, printable
 from lstmstate.model.checkpoint import LSTMCheckpoint
+from lstmstate.type_names import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lstmstate.cells.weight_stats import Stats
+    from lstmstate.cells.weight_stats import GateStats
     from lstmstate.model.confirm import Confirmation
 
 _FORMATS = {
@@ -172,11 +172,11 @@ def _options(sheet: Sheet, cells: Sequence[Cell], before: Sequence[Sequence[str]
         # Only Keras has this option: a column would be the same in nearly all tables.
         gates = cell.options["recurrent_activation"]
         if gates.source != "family" and gates != Option("sigmoid", "graph"):
-            marked = _marked("recurrent_activation", gates)
-            marks.append([marked])
+            value = _marked("recurrent_activation", gates)
+            marks.append([value])
             several = cell.documented.get("recurrent_activation")
             words = f" ({several.words})" if several else ""
-            sheet.line(f"  recurrent_activation of {number}: {marked}{words}")
+            sheet.line(f"  recurrent_activation of {number}: {value}{words}")
         if "family" in cell.documented:
             words = cell.documented["family"].words
             sheet.line(f"  family of {number}: {cell.family}{text.DEFAULT} ({words})")
@@ -290,23 +290,22 @@ def verified_line(sheet: Sheet, values: int, damaged: Sequence[LstmstateError]) 
     )
 
 
-def stats_tables(sheet: Sheet, cells: Sequence[Cell], stats: dict[str, list[Stats]]) -> None:
+def stats_tables(sheet: Sheet, cells: Sequence[Cell], stats: dict[str, list[GateStats]]) -> None:
     """Print the figures of each tensor, gate by gate."""
     for number, cell in enumerate(cells, 1):
         sheet.heading(f"{number}  {text.name(cell.name)}")
-        figures = stats[cell.name]
         numbers = ("min", "max", "mean", "std", "zeros", "NaN", "Inf")
         text.table(
             sheet,
             [("tensor", "left"), ("gate", "left"), *((name, "right") for name in numbers)],
             [
                 [
-                    row.role,
-                    row.gate or "",
-                    *map(text.number, (row.min, row.max, row.mean, row.std)),
-                    *(f"{n:,}" for n in (row.zeros, row.nan, row.inf)),
+                    role,
+                    gate or "",
+                    *map(text.number, found.moments().values()),
+                    *(f"{n:,}" for n in (found.zeros, found.nan, found.inf)),
                 ]
-                for row in figures
+                for role, gate, found in stats[cell.name]
             ],
         )
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lstmstate.cells.cell import UNKNOWN, Cell, Option
+from lstmstate.cli.command import Json
 from lstmstate.cli.report import text
 from lstmstate.engines.run_options import RUN_OPTIONS
 from lstmstate.errors import printable
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from lstmstate.model.loaded_network import Loaded
     from lstmstate.operations.run import RunResult
     from lstmstate.operations.sequences import Sequences
-
-Json = dict[str, Any]
 
 
 def run_document(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from lstmstate.cli.command import Json
 from lstmstate.cli.report import text
 from lstmstate.cli.report.flags import with_flags
 from lstmstate.errors import printable
@@ -25,9 +26,9 @@ _KNOWN_BY = {
 }
 
 
-def state_document(path: str, storage: str, found: Contents) -> dict[str, Any]:
+def state_document(path: str, storage: str, found: Contents) -> Json:
     """Return the document of a state file; `storage` is the key of its format."""
-    document: dict[str, Any] = {
+    document: Json = {
         "schema": SCHEMA,
         "kind": found.file.foreign.kind if found.file.foreign else "state",
         "path": path,
@@ -126,7 +127,7 @@ def _state(sheet: Sheet, found: Contents) -> None:
         sheet.line(f"  {line}")
 
 
-def _ends(found: ValueStats) -> dict[str, Any]:
+def _ends(found: ValueStats) -> Json:
     return {
         "low": found.low,
         "high": found.high,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from lstmstate import errors
 from lstmstate.cells.cell import Option
 from lstmstate.errors import printable
+from lstmstate.type_names import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lstmstate.cli.report.console import Column, Sheet

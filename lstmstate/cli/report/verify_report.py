@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from lstmstate.cli.command import Json
 from lstmstate.cli.report import text
 from lstmstate.cli.report.diff_report import finite
 from lstmstate.cli.report.flags import with_flags
@@ -21,8 +22,8 @@ def verify_document(
     engine: str,
     against: str,
     trials: Sequence[Trial],
-    failed: Sequence[dict[str, Any]],
-) -> dict[str, Any]:
+    failed: Sequence[Json],
+) -> Json:
     """Return the document of the trials and of the inputs that could not be used."""
     return {
         "checkpoint": prefix,

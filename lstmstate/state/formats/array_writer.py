@@ -18,7 +18,8 @@ from itertools import accumulate
 from typing import IO, TYPE_CHECKING
 
 from lstmstate.errors import LstmstateError, UnsupportedError
-from lstmstate.files.atomic import STDOUT, Outputs, report_errors
+from lstmstate.files import STDOUT
+from lstmstate.files.atomic import Outputs, report_errors
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.state.formats.numpy_reader import MARK, SUFFIX
 from lstmstate.state.formats.registry import StateKind, code
@@ -325,14 +326,14 @@ def put_rows(file: IO[bytes], origin: int, plan: PlannedArray, start: int, array
         file.write(data[place * size : (place + 1) * size])
 
 
-def header_bytes(shape: tuple[int, ...], dtype: DType, told: Metadata | None) -> bytes:
+def header_bytes(shape: tuple[int, ...], dtype: DType, metadata: Metadata | None) -> bytes:
     """Return the header of an array in C order, with what travels with it."""
     from numpy.lib import format as npy
 
     text = (
         f"{{'descr': {npy.dtype_to_descr(dtype)!r}, 'fortran_order': False, 'shape': {shape!r}, }}"
     )
-    line = told.line() if told else ""
+    line = metadata.line() if metadata else ""
     if len(text) + len(line) > _READABLE:
         raise UnsupportedError(
             "the header of an .npy has no room for the names and widths of so many cells",

@@ -173,16 +173,16 @@ def open_file(source: ByteSource) -> StateFile:
 
     with raised_as(_damage):
         file = h5py.File(source.path, "r")
-        told = _told(file)
+        line = _metadata_line(file)
         is_keras = any(h5py.h5a.exists(file.id, name.encode()) for name in KERAS_ATTRIBUTES)
         arrays = sorted(_walk(file, source), key=lambda array: array.name)
         source.refuse_changed()
-    metadata = parse(told) if told is not None else None
+    metadata = parse(line) if line is not None else None
     foreign = weights("a Keras model") if is_keras else None
     return StateFile(source.path, arrays, metadata, ordered=False, foreign=foreign)
 
 
-def _told(file: h5py.File) -> str | None:
+def _metadata_line(file: h5py.File) -> str | None:
     """Return the text that travels with a state: one of fixed length, outside of any heap."""
     import h5py
 

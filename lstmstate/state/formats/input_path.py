@@ -20,6 +20,7 @@ from lstmstate.errors import (
     located,
     raised_as,
 )
+from lstmstate.files import STDIN
 from lstmstate.files.inputs import note_named
 from lstmstate.files.reader import ByteSource
 from lstmstate.state.formats.registry import BY_KEY, KINDS, StateKind, code, kind_of_name
@@ -28,7 +29,6 @@ from lstmstate.type_names import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lstmstate.state.formats.stored_array import StateFile
 
-STDIN = "-"
 _LOOK = 4096  # bytes of a file's start that are looked at
 
 

@@ -13,7 +13,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from lstmstate import limits
 from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError, printable, raised_as
@@ -123,7 +123,7 @@ class TextTable:
         An empty line in between may be a value that is missing: to pass over it would shift the
         steps behind it.
         """
-        raw = cast("io.RawIOBase", self._source.file())
+        raw = self._source.file()
         empty = 0
         has_begun = False
         text = io.TextIOWrapper(io.BufferedReader(raw, 1 << 20), "utf-8-sig", "replace")
@@ -149,7 +149,7 @@ class TextTable:
         try:
             return next(csv.reader([line], delimiter=self._mark), [""])
         except csv.Error as error:
-            raise CorruptError(f"a line of it cannot be cut into fields ({error})") from None
+            raise CorruptError(f"a line of it cannot be cut into fields ({error})") from error
 
     def _refuse_many(self, line: str) -> None:
         """Refuse a line of more fields than a table has, before it is cut."""

@@ -80,8 +80,8 @@ def _parse_header(data: bytes) -> Header:
         raise UnsupportedError(f"elements of {dtype.itemsize} bytes are not numbers")
     if any(type(size) is not int or size < 0 for size in shape):
         raise CorruptError("its shape has a size that is none")
-    _, mark, told = data.decode("latin-1").rpartition(MARK)
-    return Header(shape, fortran_order, dtype, len(data), parse(told) if mark else None)
+    _, mark, line = data.decode("latin-1").rpartition(MARK)
+    return Header(shape, fortran_order, dtype, len(data), parse(line) if mark else None)
 
 
 class NpyArray(StoredArray):
@@ -249,5 +249,5 @@ def _metadata(array: NpzArray) -> Metadata | None:
     text = array._rows(0, size).astype(array.dtype.newbyteorder("<")).tobytes()
     try:
         return parse(text.decode("utf-32-le").rstrip("\0"))
-    except UnicodeDecodeError:
-        raise CorruptError("its metadata cannot be read") from None
+    except UnicodeDecodeError as error:
+        raise CorruptError("its metadata cannot be read") from error

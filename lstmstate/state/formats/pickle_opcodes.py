@@ -85,7 +85,7 @@ class Machine:
         """Return the number that the next `size` bytes are."""
         return int.from_bytes(self.take(size), "little", signed=signed)
 
-    def counted(self, size: int) -> bytes:
+    def block(self, size: int) -> bytes:
         """Return bytes that follow their count, a number of `size` bytes."""
         return self.take(self.number(size))
 
@@ -120,7 +120,7 @@ class Machine:
         """Take the last values from the stack."""
         return tuple([self.pop() for _ in range(count)][::-1])
 
-    def marked(self) -> tuple[object, ...]:
+    def pop_to_mark(self) -> tuple[object, ...]:
         """Take the values that follow the last mark from the stack."""
         if not self.marks:
             raise damaged("it takes more from the stack than it put there")
@@ -214,23 +214,23 @@ _VALUES: dict[bytes, Callable[[Machine], object]] = {
     b"J": lambda machine: machine.number(4, signed=True),
     b"K": lambda machine: machine.number(1),
     b"M": lambda machine: machine.number(2),
-    b"\x8a": lambda machine: int.from_bytes(machine.counted(1), "little", signed=True),
+    b"\x8a": lambda machine: int.from_bytes(machine.block(1), "little", signed=True),
     b"S": Machine.literal,
-    b"T": lambda machine: machine.counted(4),
-    b"U": lambda machine: machine.counted(1),
-    b"B": lambda machine: machine.counted(4),
-    b"C": lambda machine: machine.counted(1),
-    b"\x8e": lambda machine: machine.counted(8),
-    b"\x96": lambda machine: machine.counted(8),
+    b"T": lambda machine: machine.block(4),
+    b"U": lambda machine: machine.block(1),
+    b"B": lambda machine: machine.block(4),
+    b"C": lambda machine: machine.block(1),
+    b"\x8e": lambda machine: machine.block(8),
+    b"\x96": lambda machine: machine.block(8),
     b"V": lambda machine: machine.line().decode("raw_unicode_escape"),
-    b"X": lambda machine: machine.counted(4).decode("utf-8", "surrogatepass"),
-    b"\x8c": lambda machine: machine.counted(1).decode("utf-8", "surrogatepass"),
-    b"\x8d": lambda machine: machine.counted(8).decode("utf-8", "surrogatepass"),
+    b"X": lambda machine: machine.block(4).decode("utf-8", "surrogatepass"),
+    b"\x8c": lambda machine: machine.block(1).decode("utf-8", "surrogatepass"),
+    b"\x8d": lambda machine: machine.block(8).decode("utf-8", "surrogatepass"),
     b"]": lambda _: [],
-    b"l": lambda machine: list(machine.marked()),
+    b"l": lambda machine: list(machine.pop_to_mark()),
     b"}": lambda _: {},
     b")": lambda _: (),
-    b"t": Machine.marked,
+    b"t": Machine.pop_to_mark,
     b"\x85": lambda machine: machine.last(1),
     b"\x86": lambda machine: machine.last(2),
     b"\x87": lambda machine: machine.last(3),
@@ -247,7 +247,7 @@ _VALUES: dict[bytes, Callable[[Machine], object]] = {
 _ACTIONS: dict[bytes, Callable[[Machine], None]] = {
     b"(": Machine.mark,
     b"a": lambda machine: machine.extend(machine.last(1)),
-    b"e": lambda machine: machine.extend(machine.marked()),
+    b"e": lambda machine: machine.extend(machine.pop_to_mark()),
     b"p": lambda machine: machine.put(machine.decimal()),
     b"q": lambda machine: machine.put(machine.number(1)),
     b"r": lambda machine: machine.put(machine.number(4)),

@@ -25,7 +25,7 @@ from lstmstate.state.formats.pickle_opcodes import (
     is_instruction,
     shown,
 )
-from lstmstate.state.formats.stored_array import Held, StateFile
+from lstmstate.state.formats.stored_array import ArrayInMemory, StateFile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,10 +78,10 @@ def open_file(source: ByteSource) -> StateFile:
     return StateFile(source.path, list(_unpacked("", value)), None)
 
 
-def _unpacked(name: str, value: Any) -> Iterator[Held]:
+def _unpacked(name: str, value: Any) -> Iterator[ArrayInMemory]:
     """Yield the arrays in nested tuples and lists; an LSTMStateTuple names its two."""
     if not isinstance(value, tuple | list):
-        yield Held(name, value)
+        yield ArrayInMemory(name, value)
         return
     if isinstance(value, LSTMStateTuple):
         keys = list(value._fields)

@@ -8,10 +8,9 @@ from importlib import import_module
 from lstmstate.checkpoint import kinds
 from lstmstate.checkpoint.kinds import Kind
 from lstmstate.errors import LstmstateError, UnsupportedError
+from lstmstate.files import STDOUT
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.type_names import Any
-
-STDOUT = "-"  # and stdin
 
 
 class StateKind(NamedTuple):

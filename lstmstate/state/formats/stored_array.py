@@ -76,7 +76,7 @@ class Lazy(StoredArray):
         return self._held.reshape(self.shape or 1)[rows_of(axis, start, stop)]
 
 
-class Held(Lazy):
+class ArrayInMemory(Lazy):
     """An array that is in memory already."""
 
     def __init__(self, name: str, array: Array) -> None:

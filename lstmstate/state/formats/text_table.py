@@ -20,7 +20,7 @@ from lstmstate.errors import CorruptError, LstmstateError
 from lstmstate.files.atomic import Outputs
 from lstmstate.files.reader import ByteSource
 from lstmstate.state.formats.number_table import TextTable
-from lstmstate.state.formats.stored_array import Held, StateFile
+from lstmstate.state.formats.stored_array import ArrayInMemory, StateFile
 from lstmstate.state.metadata import KEY, parse
 
 if TYPE_CHECKING:
@@ -46,12 +46,12 @@ def open_file(
         header: whether the first row names the columns, None if unknown.
     """
     table = TextTable(source, header=header, most=limits.MAX_CSV_BYTES)
-    told = [line[len(_MARK) :] for line in table.comments if line.startswith(_MARK)]
-    metadata = parse(told[0]) if told else None
+    lines = [line[len(_MARK) :] for line in table.comments if line.startswith(_MARK)]
+    metadata = parse(lines[0]) if lines else None
     dtype = metadata.dtype if metadata and metadata.dtype in _TYPES else "float64"
     asked = None if columns in _columns(table.names) else columns
     names, values, notes = table.columns(asked, dtype)
-    arrays = [Held(asked, values)] if asked else _arrays(names, values)
+    arrays = [ArrayInMemory(asked, values)] if asked else _arrays(names, values)
     return StateFile(source.path, arrays, metadata, notes=notes)
 
 
@@ -65,18 +65,18 @@ def _columns(names: Sequence[str]) -> dict[str, dict[int, int]]:
     return columns if any(role_of(name) for name in columns) else {}
 
 
-def _arrays(names: Sequence[str], table: Array) -> list[Held]:
+def _arrays(names: Sequence[str], table: Array) -> list[ArrayInMemory]:
     """Cut the columns into arrays by their names, in any order."""
     columns = _columns(names)
     if not columns:
-        return [Held("", table)]
+        return [ArrayInMemory("", table)]
     found = []
     for name, numbered in columns.items():
         numbers = sorted(numbered)
         first = numbers[0]
         if first not in (0, 1) or numbers != list(range(first, first + len(numbers))):
             raise CorruptError("its columns make no arrays: some are missing", tensor=name)
-        found.append(Held(name, table[:, [numbered[number] for number in numbers]]))
+        found.append(ArrayInMemory(name, table[:, [numbered[number] for number in numbers]]))
     if sum(array.shape[1] for array in found) != len(names):
         raise CorruptError("two of its columns have the same name")
     return found
@@ -101,9 +101,9 @@ def write(outputs: Outputs, target: str, stream: Stream) -> None:
                 "its name cannot be written into a csv file", path=target, tensor=plan.name
             )
     names = [f"{plan.name}.{k}" for plan in plans for k in range(plan.shape[-1])]
-    told = stream.metadata._replace(dtype=plans[0].dtype.name)
+    metadata = stream.metadata._replace(dtype=plans[0].dtype.name)
     with outputs.open(target) as file:
-        file.write(f"{_MARK}{told.line()}\n{','.join(names)}\n".encode())
+        file.write(f"{_MARK}{metadata.line()}\n{','.join(names)}\n".encode())
         for _, arrays in stream.together():
             rows = np.concatenate(arrays, axis=-1)
             file.write("".join(",".join(map(str, row)) + "\n" for row in rows).encode())

@@ -1,0 +1,46 @@
+"""Sets of TensorFlow's operations, by what they do to a value."""
+
+from __future__ import annotations
+
+# A loop is a frame of the first five, or one operation with functions.
+ENTERS = frozenset({"Enter", "RefEnter"})
+EXITS = frozenset({"Exit", "RefExit"})
+MERGES = frozenset({"Merge", "RefMerge"})
+SWITCHES = frozenset({"Switch", "RefSwitch"})
+NEXTS = frozenset({"NextIteration", "RefNextIteration"})
+_OF_FRAMES = ENTERS | EXITS | MERGES | SWITCHES | NEXTS
+WHILES = frozenset({"While", "StatelessWhile"})
+LOOP_RESULTS = EXITS | WHILES
+
+# Operations that hand on their first input unchanged (or rounded, to train for quantisation).
+PASSING = _OF_FRAMES | frozenset(
+    """
+    Identity RefIdentity ReadVariableOp StopGradient PreventGradient CheckNumerics Snapshot
+    PlaceholderWithDefault IdentityN EnsureShape FakeQuantWithMinMaxVars FakeQuantWithMinMaxArgs
+    FakeQuantWithMinMaxVarsPerChannel
+    """.split()
+)
+IDENTITIES = frozenset({"Identity", "Cast"})
+
+SUMMING = frozenset({"Add", "AddV2"})
+ADDING = SUMMING | {"BiasAdd", "BiasAddV1"}
+CONCATS = frozenset({"Concat", "ConcatV2"})
+JOINING = CONCATS | {"Pack"}
+CLIPS = frozenset({"Minimum", "Maximum", "ClipByValue"})
+SELECTS = frozenset({"Select", "SelectV2"})
+REVERSES = frozenset({"Reverse", "ReverseV2", "ReverseSequence"})
+ASSIGNS = frozenset({"Assign", "AssignVariableOp"})
+
+# Operations that put a sequence into an array of time steps → the input with the sequence.
+UNSTACKS = {
+    "TensorArrayScatterV3": 2,
+    "TensorArrayScatterV2": 2,
+    "TensorArrayScatter": 2,
+    "TensorArrayUnpack": 1,
+    "TensorListFromTensor": 0,
+}
+
+# How the names of some operations begin: of random numbers, and of those that only loops of
+# gradients have, which take back stored values.
+RANDOM = ("Random", "Truncated", "StatelessRandom", "Multinomial")
+STACK_POPS = ("StackPop", "TensorListPopBack")
