@@ -378,6 +378,21 @@ def test_convert_split_and_concat_go_there_and_back(tmp_path: Path) -> None:
         lstmstate.convert(tuple_, tuple_, layout="flat", force=True)
 
 
+def test_convert_writes_the_kind_of_file_that_the_command_would_write(
+    tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """To stdout an .npy for a layout of one array; `kind` for a name without an ending."""
+    for layout, start in (("flat", b"\x93NUMPY"), ("tuple", b"PK")):
+        lstmstate.convert(PEEPHOLES, "-", layout=layout)
+        assert capsysbinary.readouterr().out.startswith(start)
+    c, m = (saved(tmp_path / f"{name}.npy", numbers(2, 4)) for name in "cm")
+    bare = tmp_path / "bare"
+    lstmstate.convert(PEEPHOLES, bare, layout="flat", kind="npy")
+    assert np.load(bare).shape == (4, 13)
+    lstmstate.concat([c, m], bare, kind="npz", force=True)
+    assert np.load(bare)["state"].shape == (2, 8)
+
+
 def test_convert_writes_the_states_of_a_checkpoint_into_a_copy_of_it(tmp_path: Path) -> None:
     target = tmp_path / "new.ckpt"
     with pytest.warns(UserWarning) as caught:
@@ -436,6 +451,7 @@ REFUSED: list[tuple[str, str, dict[str, Any]]] = [
     ("verify", "time_major", {"time_major": True}),
     ("verify", "seed", {"seed": 1, "inputs": "x.npy"}),
     *(("convert", "dtype", {"dtype": value}) for value in ("int8", bool, "U3", "c8", "nope")),
+    *((name, "kind", {"kind": kind}) for name in ("convert", "concat") for kind in ("nope", "")),
     ("convert", "compress", {"compress": True}),
     ("concat", "compress", {"compress": True}),
     ("load_state", "cells", {"cells": []}),

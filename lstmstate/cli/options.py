@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from lstmstate.cli.report.console import Meter
     from lstmstate.engines.run_options import Settled
     from lstmstate.model.checkpoint import LSTMCheckpoint
+    from lstmstate.operations.convert import Conversion
     from lstmstate.operations.load import Opened
     from lstmstate.state.candidates import Wanted
     from lstmstate.state.formats.input_path import InputPath
-    from lstmstate.state.stream import Stream
 
 # `state.layouts.LAYOUTS` has the same names; `--help` must not import it (a test compares them).
 MAX_WIDTH = 1 << 40
@@ -186,12 +186,21 @@ class Common(Options):
             raise LstmstateError(assumed[0], advice=f"{flags}leave --strict out")
         self.note([*assumed, *remarks(settled)])
 
-    def note_states(self, streams: Iterable[Stream], *, strict: bool) -> None:
-        """Print the notes on converted states."""
-        for one in streams:
-            if one.swapped and strict:
-                raise LstmstateError(one.swapped[0], path=one.state.file.path)
-            self.note(one.notes)
+    def write(self, conversion: Conversion, title: str, *, force: bool, strict: bool) -> None:
+        """Write the files of a conversion, and print the notes on its states.
+
+        Args:
+            title: of the progress.
+            force, strict: `FORCE` and `SWAPPED`.
+        """
+        from lstmstate.files.atomic import Outputs
+
+        with Outputs(force=force) as outputs, self.meter(title, conversion.nbytes) as meter:
+            conversion.write(outputs, meter.add)
+            for one in conversion.streams:
+                if one.swapped and strict:
+                    raise LstmstateError(one.swapped[0], path=one.state.file.path)
+                self.note(one.notes)
 
 
 class Widths(Options):
