@@ -56,6 +56,7 @@ def test_with_closes_the_files_even_after_an_error() -> None:
     def ours() -> set[str]:
         return {path for path in open_files() if path.startswith(str(V1))}
 
+    gc.collect()  # the checkpoints of commands in other tests
     with lstmstate.open_checkpoint(V1) as ckpt:
         assert ours()
     assert not ours()
@@ -433,6 +434,10 @@ def test_verify_returns_trials_and_refuses_to_verify_nothing(tmp_path: Path) -> 
     prefix = checkpoint(tmp_path / "x.ckpt", lstm_cell())
     with pytest.raises(lstmstate.UnsupportedError, match="the graph cannot be evaluated"):
         lstmstate.verify(prefix, against="graph", assume_defaults=True)
+    steps = saved(tmp_path / "steps.npy", numbers(4, 1, 3))
+    with pytest.warns(UserWarning, match="4 sequences of one step each") as caught:
+        lstmstate.verify(PEEPHOLES, steps, against="graph")
+    assert [str(one.message).startswith(f"{steps}: ") for one in caught] == [True]
     with pytest.raises(ValueError, match="`against` cannot be 'jax'"):
         lstmstate.verify(PEEPHOLES, against="jax")
 
