@@ -459,7 +459,10 @@ REFUSED: list[tuple[str, str, dict[str, Any]]] = [
     *((name, "kind", {"kind": kind}) for name in ("convert", "concat") for kind in ("nope", "")),
     ("convert", "compress", {"compress": True}),
     ("concat", "compress", {"compress": True}),
-    ("load_state", "cells", {"cells": []}),
+    *(
+        ("load_state", "cells", {"cells": cells})
+        for cells in ([], [(1 << 41, 8)], [(1, 1)] * 10001)
+    ),
     ("load_state", "checkpoint", {"cells": [(8, 5)], "checkpoint": PEEPHOLES}),
     ("split", "targets", {"targets": "c.npy"}),
     ("concat", "halves", {"halves": "c.npy"}),

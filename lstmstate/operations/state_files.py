@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lstmstate.arguments import name_nearest
 from lstmstate.errors import ArgumentError, warn
 from lstmstate.files.atomic import Outputs
-from lstmstate.model.saved_states import refuse_layout, wanted_from
+from lstmstate.model.saved_states import open_wanted, refuse_layout
 from lstmstate.operations.convert import (
     DTYPES,
     Conversion,
@@ -66,7 +66,7 @@ def load_state(
         <LSTMState 'rnn/lstm_cell' c [4, 8] m [4, 5] float32>
     """
     with (
-        wanted_from(layout, cells, checkpoint, checksums=checksums) as wanted,
+        open_wanted(layout, cells, checkpoint, checksums=checksums) as wanted,
         open_path(os.fspath(path), checksums=checksums, header=header) as opened,
     ):
         found, *_ = states_in(opened, wanted, _names(variable))
@@ -149,7 +149,7 @@ def convert(
     )
     with (
         Outputs(force=force) as outputs,
-        wanted_from(from_layout, cells, checkpoint, checksums=checksums) as wanted,
+        open_wanted(from_layout, cells, checkpoint, checksums=checksums) as wanted,
         open_path(os.fspath(source), checksums=checksums, header=header) as opened,
     ):
         conversion = convert_opened(opened, wanted, request)
@@ -177,7 +177,7 @@ def split(
     names, path = _listed("targets", targets), os.fspath(source)
     with (
         Outputs(force=force) as outputs,
-        wanted_from(from_layout, cells, checkpoint, checksums=checksums) as wanted,
+        open_wanted(from_layout, cells, checkpoint, checksums=checksums) as wanted,
         open_path(path, checksums=checksums, header=header) as opened,
     ):
         conversion = split_opened(opened, wanted, names, _names(variable))
@@ -206,7 +206,7 @@ def concat(
     with (
         Outputs(force=force) as outputs,
         ExitStack() as stack,
-        wanted_from(None, cells, checkpoint, checksums=checksums) as wanted,
+        open_wanted(None, cells, checkpoint, checksums=checksums) as wanted,
     ):
         files = (open_path(path, checksums=checksums, header=header) for path in paths)
         opened = [stack.enter_context(one) for one in files]
