@@ -123,6 +123,9 @@ MAX_NPY_HEADER_BYTES = 64 << 10
 # Cells of one stack: published ones have below ten, unrolled decoders some hundreds.
 MAX_CELLS = 10_000
 
+# A width that a user passes for a cell: those of MAX_CELLS cells fit into an int64 together.
+MAX_WIDTH = 1 << 40
+
 # Columns of a table: a row of a state that is flat has a few thousand.
 MAX_COLUMNS = 500_000
 

@@ -56,6 +56,7 @@ def test_with_closes_the_files_even_after_an_error() -> None:
     def ours() -> set[str]:
         return {path for path in open_files() if path.startswith(str(V1))}
 
+    gc.collect()  # the checkpoints of commands in other tests
     with lstmstate.open_checkpoint(V1) as ckpt:
         assert ours()
     assert not ours()
@@ -378,6 +379,21 @@ def test_convert_split_and_concat_go_there_and_back(tmp_path: Path) -> None:
         lstmstate.convert(tuple_, tuple_, layout="flat", force=True)
 
 
+def test_convert_writes_the_kind_of_file_that_the_command_would_write(
+    tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """To stdout an .npy for a layout of one array; `kind` for a name without an ending."""
+    for layout, start in (("flat", b"\x93NUMPY"), ("tuple", b"PK")):
+        lstmstate.convert(PEEPHOLES, "-", layout=layout)
+        assert capsysbinary.readouterr().out.startswith(start)
+    c, m = (saved(tmp_path / f"{name}.npy", numbers(2, 4)) for name in "cm")
+    bare = tmp_path / "bare"
+    lstmstate.convert(PEEPHOLES, bare, layout="flat", kind="npy")
+    assert np.load(bare).shape == (4, 13)
+    lstmstate.concat([c, m], bare, kind="npz", force=True)
+    assert np.load(bare)["state"].shape == (2, 8)
+
+
 def test_convert_writes_the_states_of_a_checkpoint_into_a_copy_of_it(tmp_path: Path) -> None:
     target = tmp_path / "new.ckpt"
     with pytest.warns(UserWarning) as caught:
@@ -418,6 +434,10 @@ def test_verify_returns_trials_and_refuses_to_verify_nothing(tmp_path: Path) -> 
     prefix = checkpoint(tmp_path / "x.ckpt", lstm_cell())
     with pytest.raises(lstmstate.UnsupportedError, match="the graph cannot be evaluated"):
         lstmstate.verify(prefix, against="graph", assume_defaults=True)
+    steps = saved(tmp_path / "steps.npy", numbers(4, 1, 3))
+    with pytest.warns(UserWarning, match="4 sequences of one step each") as caught:
+        lstmstate.verify(PEEPHOLES, steps, against="graph")
+    assert [str(one.message).startswith(f"{steps}: ") for one in caught] == [True]
     with pytest.raises(ValueError, match="`against` cannot be 'jax'"):
         lstmstate.verify(PEEPHOLES, against="jax")
 
@@ -436,9 +456,13 @@ REFUSED: list[tuple[str, str, dict[str, Any]]] = [
     ("verify", "time_major", {"time_major": True}),
     ("verify", "seed", {"seed": 1, "inputs": "x.npy"}),
     *(("convert", "dtype", {"dtype": value}) for value in ("int8", bool, "U3", "c8", "nope")),
+    *((name, "kind", {"kind": kind}) for name in ("convert", "concat") for kind in ("nope", "")),
     ("convert", "compress", {"compress": True}),
     ("concat", "compress", {"compress": True}),
-    ("load_state", "cells", {"cells": []}),
+    *(
+        ("load_state", "cells", {"cells": cells})
+        for cells in ([], [(1 << 41, 8)], [(1, 1)] * 10001)
+    ),
     ("load_state", "checkpoint", {"cells": [(8, 5)], "checkpoint": PEEPHOLES}),
     ("split", "targets", {"targets": "c.npy"}),
     ("concat", "halves", {"halves": "c.npy"}),

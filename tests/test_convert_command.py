@@ -297,6 +297,8 @@ def test_json_of_several_sources_is_one_document(shell: Shell, flat: Path) -> No
         ["FLAT", "--to-flat", "--cell", "x"],
         ["FLAT", "--to-flat", "--checkpoint", "x", "--cell", "x", "--stack", "x"],
         ["FLAT", "--to-flat", "--cells", "4:2:1"],
+        ["FLAT", "--to-flat", "--cells", ",".join(["1"] * 10_001)],
+        *(["FLAT", "--to-flat", flag, f"{1 << 41}"] for flag in ("--units", "--cells")),
         ["FLAT", "--to-flat", "--dtype", "int8"],
         ["FLAT", "--to-flat", "--format", "doc"],
     ],

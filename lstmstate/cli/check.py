@@ -23,7 +23,7 @@ Examples:
 """
 
 
-class Asserted(Options):
+class Assertions(Options):
     """The assertions of one call, by the names of `operations.check.ASSERTIONS`."""
 
     units: int | None = option("num_units of every cell.", options.positive, "N")
@@ -60,7 +60,7 @@ class Asserted(Options):
         refuse((not self.each, "nothing to check: pass --units, --finite, --has, …"))
 
 
-class Assumed(Options):
+class CheckOptions(Options):
     """The cell to check, and what to assume."""
 
     cell: str | None = option("Check this cell of a checkpoint only.", metavar="NAME")
@@ -68,8 +68,10 @@ class Assumed(Options):
     from_layout: str | None = options.FROM
 
 
-@define(_EPILOG, Asserted, Assumed, Common, paths="PATH...")
-def command(paths: tuple[str, ...], asserted: Asserted, assumed: Assumed, common: Common) -> int:
+@define(_EPILOG, Assertions, CheckOptions, Common, paths="PATH...")
+def command(
+    paths: tuple[str, ...], assertions: Assertions, check_options: CheckOptions, common: Common
+) -> int:
     """Check assertions on checkpoints and states; exit with 1 if one fails.
 
     Each assertion that fails is one line. In a checkpoint, assertions on cells are checked for all
@@ -83,15 +85,17 @@ def command(paths: tuple[str, ...], asserted: Asserted, assumed: Assumed, common
     """
     from lstmstate.operations.check import check_opened
 
-    wanted = asserted.each
-    if isinstance(asserted.cells, list):
-        cells = options.cells_of(asserted.cells)
+    wanted = assertions.each
+    if isinstance(assertions.cells, list):
+        from lstmstate.state.candidates import Cells
+
+        cells = Cells.of_pairs(assertions.cells)
         wanted = [(name, cells if name == "cells" else value) for name, value in wanted]
 
     def check(path: str) -> tuple[str, list[Finding]]:
         opened = common.open(path)
         with common.meter("checking") as meter:
-            found, notes = check_opened(opened, wanted, advance=meter.add, **vars(assumed))
+            found, notes = check_opened(opened, wanted, advance=meter.add, **vars(check_options))
         common.note(notes)
         return path, found
 

@@ -5,6 +5,7 @@ Importing Click takes as long as inspecting a checkpoint. It prints help, errors
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 from lstmstate.type_names import Any
@@ -110,7 +111,8 @@ class Command:
         made: dict[str, Options] = {}
         for record in self.records:
             own = [name for name in values if name in record.__annotations__]
-            made[record.__name__.lower()] = record(**{name: values.pop(name) for name in own})
+            parameter = re.sub("(?<!^)(?=[A-Z])", "_", record.__name__).lower()
+            made[parameter] = record(**{name: values.pop(name) for name in own})
         for one in made.values():
             one.check()
         return self.function(**values, **made)
@@ -168,6 +170,7 @@ def define(
 ) -> Callable[[Callable[..., int | None]], Command]:
     """Return a decorator that makes a command of a function.
 
-    The parameters for the records have the names of their classes, in lower case.
+    The parameters for the records have the names of their classes: `part` is a `Part`, and
+    `split_options` a `SplitOptions`.
     """
     return lambda function: Command(function, epilog, records, arguments)

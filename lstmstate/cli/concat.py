@@ -16,7 +16,7 @@ Examples:
 """
 
 
-class Joined(Options):
+class ConcatOptions(Options):
     """The file to write."""
 
     output: str = option(
@@ -28,42 +28,34 @@ class Joined(Options):
     force: bool = options.FORCE
 
 
-@define(_EPILOG, Joined, Widths, Common, halves="C M [C M]...")
-def command(halves: tuple[str, ...], joined: Joined, widths: Widths, common: Common) -> None:
+@define(_EPILOG, ConcatOptions, Widths, Common, halves="C M [C M]...")
+def command(
+    halves: tuple[str, ...], concat_options: ConcatOptions, widths: Widths, common: Common
+) -> None:
     """Join c and m along the last axis: [..., c0 | m0 | c1 | m1].
 
     C and M are files with one array each, or FILE:NAME. Files that split wrote record which half
     they are, and are refused in the wrong order.
     """
-    output = joined.output
+    output = concat_options.output
     refuse(
         (len(halves) % 2, f"expected pairs of files, C M, got {count(len(halves), 'file')}"),
         (common.as_json and output == "-", "-o - and --json both use stdout"),
     )
     from lstmstate.cli.report.documents import converted_document
-    from lstmstate.files.atomic import Outputs
-    from lstmstate.operations.convert import write_state
     from lstmstate.operations.load import open_path
-    from lstmstate.operations.split import read_halves
+    from lstmstate.operations.split import concat_opened
     from lstmstate.state.formats.input_path import InputPath
-    from lstmstate.state.formats.registry import kind_to_write
-    from lstmstate.state.layouts import LAYOUTS
-    from lstmstate.state.stream import Stream
 
     paths = [InputPath(half) for half in halves]
     wanted, checksums = widths.wanted(None, common), not common.no_checksums
     opened = [open_path(path, checksums=checksums, header=common.header) for path in paths]
-    state = read_halves(opened, wanted)
-    kind = kind_to_write(output, joined.kind, "npy")
-    with (
-        Outputs(force=joined.force) as files,
-        common.meter("joining", state.structure.nbytes) as meter,
-    ):
-        stream = Stream(state, LAYOUTS["flat"], on_part=meter.add)
-        write_state(stream, files, output, kind, compress=joined.compress)
-        common.note_states([stream], strict=joined.strict)
+    conversion = concat_opened(
+        opened, wanted, output, kind=concat_options.kind, compress=concat_options.compress
+    )
+    common.write(conversion, "joining", force=concat_options.force, strict=concat_options.strict)
     if common.as_json:
-        document = converted_document(list(halves), output, [stream])
+        document = converted_document(list(halves), output, conversion.streams)
         print_document("lstmstate.concat/1", document)
     elif output != "-":
         print_path(output)

@@ -100,7 +100,7 @@ class _Job:
         common: Common,
     ) -> None:
         from lstmstate.files.atomic import report_errors
-        from lstmstate.operations.convert import stem_of
+        from lstmstate.operations.convert import ConvertRequest, stem_of
         from lstmstate.state.formats.input_path import InputPath
 
         stems = [stem_of(os.path.basename(source)) for source in sources]
@@ -113,51 +113,29 @@ class _Job:
         self._common = common
         self._paths = {source: InputPath(source) for source in sources}
         self._wanted = cache(lambda: widths.wanted(target.from_layout, common))
+        self._request = ConvertRequest(
+            target.layouts[0],
+            target.output,
+            target.out_dir,
+            target.kind,
+            target.variables,
+            target.dtype,
+            target.compress,
+        )
         self._written: set[str] = set()
 
     def convert(self, path: str) -> Json:
         """Convert one source, and print the path of its output; return the document."""
         from lstmstate.cli.report.documents import converted_document
-        from lstmstate.files.atomic import Outputs
-        from lstmstate.operations.convert import output_name, write_states
-        from lstmstate.operations.load import states_in
-        from lstmstate.state.formats.registry import BY_KEY, kind_to_write
-        from lstmstate.state.layouts import LAYOUTS
-        from lstmstate.state.stream import Stream
+        from lstmstate.operations.convert import convert_opened
 
-        asked, layout = self._target, LAYOUTS[self._target.layouts[0]]
-        wanted = self._wanted()
-        source = self._paths[path]
-        opened = self._common.open(source)
-        to = asked.output
-        named = asked.kind or (to and kind_to_write(to).key)
-        states = states_in(opened, wanted, asked.variables, every=named == "ckpt")
-        structure, ckpt = states[0].structure, opened.ckpt
-        names = layout.array_names(structure.cells, is_stack=structure.is_stack)
-        default = BY_KEY[asked.kind or ("npy" if len(names) == 1 else "npz")]
-        base, place = source.path, source.place
-        if ckpt is not None:
-            base, place = ckpt.prefix, states[0].file.name if asked.variables or place else None
-        target = to
-        if target is None:
-            target = output_name(base, place, layout, default, folder=asked.out_dir)
-        kind = kind_to_write(target, asked.kind, default.key)
+        common, wanted = self._common, self._wanted()
+        conversion = convert_opened(common.open(self._paths[path]), wanted, self._request)
+        (target,) = conversion.targets
         if os.path.realpath(target) in self._written:
             raise LstmstateError("another source was written there just now", path=target)
-        total = opened.nbytes if ckpt is not None and kind.key == "ckpt" else structure.nbytes
-        with (
-            Outputs(force=asked.force) as outputs,
-            self._common.meter("converting", total) as meter,
-        ):
-            dtype = None
-            if asked.dtype is not None:
-                import numpy as np
-
-                dtype = np.dtype(asked.dtype)
-            streams = [Stream(state, layout, dtype, meter.add) for state in states]
-            write_states(streams, outputs, target, kind, compress=asked.compress, ckpt=ckpt)
-            self._common.note_states(streams, strict=asked.strict)
+        common.write(conversion, "converting", force=self._target.force, strict=self._target.strict)
         self._written.add(os.path.realpath(target))
-        if not self._common.as_json and target != "-":
+        if not common.as_json and target != "-":
             print_path(target)
-        return converted_document(path, target, streams)
+        return converted_document(path, target, conversion.streams)

@@ -17,7 +17,7 @@ Examples:
 """
 
 
-class Compared(Options):
+class DiffOptions(Options):
     """The tolerance, and the layout of a state."""
 
     rtol: float = option(
@@ -30,8 +30,8 @@ class Compared(Options):
     from_layout: str | None = options.FROM
 
 
-@define(_EPILOG, Compared, Widths, Common, a="A", b="B")
-def command(a: str, b: str, compared: Compared, widths: Widths, common: Common) -> int:
+@define(_EPILOG, DiffOptions, Widths, Common, a="A", b="B")
+def command(a: str, b: str, diff_options: DiffOptions, widths: Widths, common: Common) -> int:
     """Compare two states or two checkpoints; exit with 0 if they are the same, 1 if not.
 
     Arrays with the same name in both files that belong to no state, such as the outputs of two
@@ -44,10 +44,10 @@ def command(a: str, b: str, compared: Compared, widths: Widths, common: Common) 
     from lstmstate.operations.compare import Tolerance, pair_up, same
     from lstmstate.state.candidates import Wanted
 
-    tolerance = Tolerance(compared.rtol, compared.atol, compared.exact)
+    tolerance = Tolerance(diff_options.rtol, diff_options.atol, diff_options.exact)
     first, second = common.open(a), common.open(b)
     are_models = first.is_model and second.is_model
-    wanted = Wanted() if are_models else widths.wanted(compared.from_layout, common)
+    wanted = Wanted() if are_models else widths.wanted(diff_options.from_layout, common)
     pair = pair_up(first, second, wanted, tolerance)
     common.note(pair.notes)
     with common.meter("comparing", pair.nbytes) as meter:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 
+from lstmstate import limits
 from lstmstate.cli import report_line
 from lstmstate.cli.command import Options, option, refuse
 from lstmstate.errors import LstmstateError
@@ -17,14 +18,12 @@ if TYPE_CHECKING:
     from lstmstate.cli.report.console import Meter
     from lstmstate.engines.run_options import Settled
     from lstmstate.model.checkpoint import LSTMCheckpoint
+    from lstmstate.operations.convert import Conversion
     from lstmstate.operations.load import Opened
     from lstmstate.state.candidates import Wanted
     from lstmstate.state.formats.input_path import InputPath
-    from lstmstate.state.stream import Stream
 
 # `state.layouts.LAYOUTS` has the same names; `--help` must not import it (a test compares them).
-MAX_WIDTH = 1 << 40
-MAX_CELLS = 10_000
 LAYOUT_NAMES = ("tuple", "flat", "stacked", "layered", "keras", "torch")
 KIND_NAMES = ("npy", "npz", "h5", "csv", "ckpt")
 # `engines.ENGINES` and `cells.activations.ACTIVATIONS` have the same names (a test compares).
@@ -59,21 +58,24 @@ def number_or_widths(text: str) -> int | list[tuple[int, int]]:
 def _widths(text: str, expected: str) -> list[tuple[int, int]]:
     pairs: list[tuple[int, ...]] = []
     with suppress(ValueError):
-        pairs = [tuple(map(int, cell.split(":"))) for cell in text.split(",", MAX_CELLS)]
-    if pairs and all(len(p) in (1, 2) and 0 < min(p) <= max(p) <= MAX_WIDTH for p in pairs):
+        pairs = [tuple(map(int, cell.split(":"))) for cell in text.split(",")]
+    fit = (len(p) in (1, 2) and 0 < min(p) <= max(p) <= limits.MAX_WIDTH for p in pairs)
+    if 0 < len(pairs) <= limits.MAX_CELLS and all(fit):
         return [(pair[0], pair[-1]) for pair in pairs]
     raise ValueError(f"{text!r} is not {expected}")
 
 
-def whole(text: str, least: int = 0) -> int:
+def whole(text: str, least: int = 0, most: int | None = None) -> int:
     """Return a whole number."""
     with suppress(ValueError):
-        if int(text) >= least:
+        if least <= int(text) and (most is None or int(text) <= most):
             return int(text)
-    raise ValueError(f"{text!r} is not a whole number of {least} or more")
+    bounds = f"of {least} or more" if most is None else f"from {least} to {most}"
+    raise ValueError(f"{text!r} is not a whole number {bounds}")
 
 
 positive = partial(whole, least=1)
+width = partial(whole, least=1, most=limits.MAX_WIDTH)
 
 
 def number(text: str, least: float = -math.inf) -> float:
@@ -186,19 +188,28 @@ class Common(Options):
             raise LstmstateError(assumed[0], advice=f"{flags}leave --strict out")
         self.note([*assumed, *remarks(settled)])
 
-    def note_states(self, streams: Iterable[Stream], *, strict: bool) -> None:
-        """Print the notes on converted states."""
-        for one in streams:
-            if one.swapped and strict:
-                raise LstmstateError(one.swapped[0], path=one.state.file.path)
-            self.note(one.notes)
+    def write(self, conversion: Conversion, title: str, *, force: bool, strict: bool) -> None:
+        """Write the files of a conversion, and print the notes on its states.
+
+        Args:
+            title: of the progress.
+            force, strict: `FORCE` and `SWAPPED`.
+        """
+        from lstmstate.files.atomic import Outputs
+
+        with Outputs(force=force) as outputs, self.meter(title, conversion.nbytes) as meter:
+            conversion.write(outputs, meter.add)
+            for one in conversion.streams:
+                if one.swapped and strict:
+                    raise LstmstateError(one.swapped[0], path=one.state.file.path)
+                self.note(one.notes)
 
 
 class Widths(Options):
     """The widths of the cells of a state, or the checkpoint with these cells."""
 
-    units: int | None = option("num_units: the width of c.", positive, "N")
-    proj: int | None = option("num_proj: the width of m.", positive, "N")
+    units: int | None = option("num_units: the width of c.", width, "N")
+    proj: int | None = option("num_proj: the width of m.", width, "N")
     cells: list[tuple[int, int]] | None = option(
         "The cells of a stack, units or units:proj of each: 128:64,128.", widths_of, "WIDTHS"
     )
@@ -226,20 +237,15 @@ class Widths(Options):
 
     def wanted(self, layout: str | None, common: Common) -> Wanted:
         """Return the constraints that they put on a state."""
-        from lstmstate.cells.cell import StateWidths
-        from lstmstate.state.candidates import Wanted
+        from lstmstate.model.saved_states import wanted_from
 
-        if self.units is not None:
-            return Wanted(layout, StateWidths(self.units, self.proj or self.units))
-        if self.cells is not None:
-            return Wanted(layout, None, (cells_of(self.cells),), "--cells")
+        each = None if self.units is None else (self.units, self.proj or self.units)
+        ckpt = None
         if self.checkpoint is not None:
-            from lstmstate.model.saved_states import wanted_by
-
             ckpt = common.open_checkpoint(self.checkpoint)
             common.note_choice(self.checkpoint, ckpt)
-            return wanted_by(ckpt, layout, self.cell, self.stack)
-        return Wanted(layout)
+        found = wanted_from(layout, self.cells, ckpt, each=each, cell=self.cell, stack=self.stack)
+        return found if self.cells is None else found._replace(source="--cells")
 
 
 class Arithmetic(Options):
@@ -291,11 +297,3 @@ class Shape(Options):
         "The number of steps of each sequence: a file, or the name of an array in INPUT.",
         metavar="FILE|KEY",
     )
-
-
-def cells_of(pairs: Iterable[tuple[int, int]]) -> Any:
-    """Return cells of some widths, (c, m) each."""
-    from lstmstate.cells.cell import StateWidths
-    from lstmstate.state.candidates import Cells
-
-    return Cells.of_widths([StateWidths(*pair) for pair in pairs])

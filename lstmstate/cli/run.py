@@ -434,7 +434,9 @@ class _Job:
         from lstmstate.state.formats.registry import kind_to_write
 
         results = self._call.results
-        kind = kind_to_write(target, results.kind, endings=".npz, .h5 or .npy")
+        kind = kind_to_write(
+            target, results.kind, endings=".npz, .h5 or .npy", compress=results.compress
+        )
         alone = kind.key == "npy"
         if alone and self._keep:
             raise LstmstateError(
@@ -443,8 +445,6 @@ class _Job:
         if alone and results.state_out is None:
             name = "an .npy" if target == "-" else target
             self._call.common.note([f"{name} has the outputs only; --state-out writes the state"])
-        if results.compress and alone:
-            raise LstmstateError("only .npz and .h5 are compressed", path=target)
         return open_writer(
             outputs,
             target,

@@ -15,7 +15,7 @@ Examples:
 """
 
 
-class Cut(Options):
+class SplitOptions(Options):
     """The state to cut, and the files to write."""
 
     outputs: tuple[tuple[str, str], ...] = option(
@@ -31,31 +31,24 @@ class Cut(Options):
     force: bool = options.FORCE
 
 
-@define(_EPILOG, Cut, Widths, Common, flat="FLAT")
-def command(flat: str, cut: Cut, widths: Widths, common: Common) -> None:
+@define(_EPILOG, SplitOptions, Widths, Common, flat="FLAT")
+def command(flat: str, split_options: SplitOptions, widths: Widths, common: Common) -> None:
     """Cut a flat state [..., c | m] along its last axis into the files C and M.
 
     FLAT is any file that convert reads, or - for stdin. Each of the two files records which half it
     is, so that concat can refuse them in the wrong order.
     """
     from lstmstate.cli.report.documents import converted_document
-    from lstmstate.files.atomic import Outputs
-    from lstmstate.operations.load import states_in
-    from lstmstate.operations.split import write_halves
+    from lstmstate.operations.split import split_opened
     from lstmstate.state.formats.input_path import InputPath
 
-    wanted = widths.wanted(cut.from_layout, common)
-    path = InputPath(flat)
-    (state, *_) = states_in(common.open(path), wanted, cut.variables)
-    targets = [target for pair in cut.outputs for target in pair]
-    with (
-        Outputs(force=cut.force) as files,
-        common.meter("splitting", state.structure.nbytes) as meter,
-    ):
-        stream = write_halves(state, files, targets, meter.add)
-        common.note_states([stream], strict=cut.strict)
+    wanted, path = widths.wanted(split_options.from_layout, common), InputPath(flat)
+    targets = [target for pair in split_options.outputs for target in pair]
+    conversion = split_opened(common.open(path), wanted, targets, split_options.variables)
+    common.write(conversion, "splitting", force=split_options.force, strict=split_options.strict)
     if common.as_json:
-        print_document("lstmstate.split/1", converted_document(flat, targets, [stream]))
+        document = converted_document(flat, targets, conversion.streams)
+        print_document("lstmstate.split/1", document)
     else:
         for target in targets:
             print_path(target)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import gc
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lstmstate.cli import options
 from lstmstate.cli.batch import Batch, print_document
 from lstmstate.cli.command import Options, define, option, refuse
 from lstmstate.cli.options import Arithmetic, Common, Part, Shape
-from lstmstate.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from lstmstate.operations.verify import Trial
@@ -23,7 +21,7 @@ Examples:
 """
 
 
-class How(Options):
+class VerifyOptions(Options):
     """The two sides of a comparison, its tolerance, and the seed of random data."""
 
     engine: str = options.ENGINE
@@ -38,13 +36,6 @@ class How(Options):
     )
     seed: int | None = option("The seed of the random data.  [default: 0]", options.whole, "N")
 
-    @cached_property
-    def judge(self) -> str:
-        """The side to compare with."""
-        from lstmstate.operations.verify import default_judge
-
-        return self.against or default_judge()
-
     def check(self) -> None:
         """Raise a UsageError if both sides are the same."""
         is_judge = self.engine in ("tensorflow", "graph")
@@ -52,12 +43,14 @@ class How(Options):
         refuse((is_judge, problem))
 
 
-@define(_EPILOG, Part, How, Shape, Arithmetic, Common, ckpt_path="CKPT", inputs="[INPUT...]")
+@define(
+    _EPILOG, Part, VerifyOptions, Shape, Arithmetic, Common, ckpt_path="CKPT", inputs="[INPUT...]"
+)
 def command(
     ckpt_path: str,
     inputs: tuple[str, ...],
     part: Part,
-    how: How,
+    verify_options: VerifyOptions,
     shape: Shape,
     arithmetic: Arithmetic,
     common: Common,
@@ -76,57 +69,44 @@ def command(
             not inputs and (shape.lengths is not None or shape.time_major),
             "--lengths and --time-major are for an INPUT",
         ),
-        (inputs and how.seed is not None, "--seed is for random data, without an INPUT"),
+        (inputs and verify_options.seed is not None, "--seed is for random data, without an INPUT"),
     )
-    from lstmstate.cells.families import RUNNABLE
     from lstmstate.cli.report.verify_report import verify_document, verify_table
-    from lstmstate.engines.run_options import settle
-    from lstmstate.operations.run import open_input
-    from lstmstate.operations.verify import (
-        load_pair,
-        networks_of,
-        over_input,
-        over_random_data,
-        sizes_of,
-    )
+    from lstmstate.operations.verify import Verification, VerifyRequest
 
     ckpt = common.open_checkpoint(ckpt_path)
     common.note_choice(ckpt_path, ckpt)
+    request = VerifyRequest(
+        **vars(part),
+        **vars(verify_options),
+        **vars(shape),
+        options=arithmetic.given,
+        header=common.header,
+    )
+    verification = Verification(ckpt, request, has_inputs=bool(inputs))
+    common.note_options(verification.settled, strict=arithmetic.strict)
+
+    def over(path: str) -> Trial:
+        one = verification.open(path)
+        common.note(one.notes)
+        with common.meter("verifying", one.steps, "steps") as meter:
+            return verification.over_input(one, meter.add)
+
     batch = Batch(inputs)
-    trials: list[Trial] = []
     if inputs:
-        network = ckpt.network(cell=part.cell, stack=part.stack)
-        both = load_pair(network, how.engine, arithmetic.given, how.tolerance, how.judge)
-        common.note_options(both.ours.settled, strict=arithmetic.strict)
-
-        def over(path: str) -> Trial:
-            one = open_input(both.ours, path, header=common.header, **vars(shape))
-            common.note(one.notes)
-            with common.meter("verifying", one.steps, "steps") as meter:
-                return over_input(both, one, meter.add)
-
         trials = batch.run(over)
     else:
-        networks, given = networks_of(ckpt, part.cell, part.stack, how.judge), arithmetic.given
-        cells = [cell for network in networks for cell in network.route.cells]
-        settled = [settle(cell, given) for cell in cells if cell.family in RUNNABLE]
-        common.note_options(settled, strict=arithmetic.strict)
-        steps = sum(sum(sizes_of(network, how.judge)) for network in networks)
-        data = (how.tolerance, how.seed or 0, how.judge)
-        with common.meter("verifying", steps, "steps") as meter:
-            for trial in over_random_data(networks, how.engine, given, *data):
-                trials.append(trial)
-                meter.add(trial.steps)
-    refused = [trial.refused for trial in trials if trial.refused]
-    if refused and (arithmetic.strict or len(refused) == len(trials)):
-        raise UnsupportedError(refused[0])
-    common.note(refused)
+        with common.meter("verifying", verification.steps, "steps") as meter:
+            trials = verification.over_random_data(meter.add)
+    common.note(verification.left_out(trials, strict=arithmetic.strict))
     code = batch.exit_code(answer=all(trial.agrees for trial in trials))
     if common.as_json:
-        document = verify_document(ckpt.prefix, how.engine, how.judge, trials, batch.failed)
+        document = verify_document(
+            ckpt.prefix, verify_options.engine, verification.judge, trials, batch.failed
+        )
         print_document("lstmstate.verify/1", document)
     else:
         from lstmstate.cli.report.console import sheet
 
-        verify_table(sheet(), ckpt.prefix, how.judge, trials)
+        verify_table(sheet(), ckpt.prefix, verification.judge, trials)
     return code

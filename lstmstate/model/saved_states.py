@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from lstmstate.cells import state_names
@@ -74,43 +75,59 @@ def cells_of(
     return tuple(dict.fromkeys([*_networks(ckpt), *filter(None, alone)]))
 
 
-def wanted_by(
-    ckpt: LSTMCheckpoint, layout: str | None, cell: str | None = None, stack: str | None = None
-) -> Wanted:
-    """Return the widths and orders that a checkpoint shows for its cells, or a named one."""
-
-    def orders(shape: tuple[int, ...]) -> list[FedOrder]:
-        return _orders_of(ckpt, shape, cell=cell, stack=stack)
-
-    return Wanted(layout, None, cells_of(ckpt, cell, stack), ckpt.prefix, orders=orders)
-
-
 def refuse_layout(layout: str | None) -> None:
     """Raise an ArgumentError if there is no layout of this name."""
     if layout is not None and layout not in LAYOUTS:
         raise ArgumentError(f"there is no layout {layout!r}", advice=f"pass {', '.join(LAYOUTS)}")
 
 
-@contextmanager
 def wanted_from(
+    layout: str | None,
+    cells: Sequence[tuple[int, int]] | None = None,
+    checkpoint: LSTMCheckpoint | None = None,
+    *,
+    each: tuple[int, int] | None = None,
+    cell: str | None = None,
+    stack: str | None = None,
+) -> Wanted:
+    """Return the request for a state: its layout, and the widths of its cells, if they are known.
+
+    Args:
+        cells: the widths (c, m) of each cell.
+        checkpoint: a checkpoint with these cells, and with orders of their states in its graph.
+        each: the widths of every cell, whose number follows from the state.
+        cell, stack: the only ones of the checkpoint.
+    """
+    refuse_layout(layout)
+    if each is not None:
+        (alone,) = Cells.of_pairs([each]).shapes
+        return Wanted(layout, alone.widths)
+    if cells is not None:
+        return Wanted(layout, None, (Cells.of_pairs(cells),))
+    if checkpoint is None:
+        return Wanted(layout)
+    orders = partial(_orders_of, checkpoint, cell=cell, stack=stack)
+    found = cells_of(checkpoint, cell, stack)
+    return Wanted(layout, None, found, checkpoint.prefix, orders=orders)
+
+
+@contextmanager
+def open_wanted(
     layout: str | None,
     cells: Sequence[tuple[int, int]] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     *,
     checksums: bool = True,
 ) -> Iterator[Wanted]:
-    """Yield the request for a state: its layout, and its cells by widths, or by a checkpoint.
-
-    The checkpoint is open until the block ends.
-    """
+    """Yield what `wanted_from` returns for the path of a checkpoint, open until the block ends."""
     refuse_layout(layout)
     if cells is not None and checkpoint is not None:
         raise ArgumentError("both `cells` and `checkpoint` are given", advice="pass one of them")
-    if checkpoint is not None:
-        with open_checkpoint(checkpoint, checksums=checksums) as ckpt:
-            yield wanted_by(ckpt, layout)
+    if checkpoint is None:
+        yield wanted_from(layout, cells)
     else:
-        yield Wanted(layout, None, () if cells is None else (Cells.of_pairs(cells),))
+        with open_checkpoint(checkpoint, checksums=checksums) as ckpt:
+            yield wanted_from(layout, None, ckpt)
 
 
 def _orders_of(

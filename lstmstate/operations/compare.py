@@ -12,7 +12,7 @@ from lstmstate.arguments import TOLERANCE, name_nearest, refuse_others
 from lstmstate.cells.cell import Cell
 from lstmstate.errors import CorruptError, LstmstateError, first_of
 from lstmstate.model.checkpoint import LSTMCheckpoint
-from lstmstate.model.saved_states import wanted_from
+from lstmstate.model.saved_states import open_wanted
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.operations.load import Opened, open_path, states_in
 from lstmstate.state.candidates import Cells, Wanted
@@ -119,7 +119,7 @@ def compare(
     with (
         open_path(os.fspath(a), checksums=checksums, header=header) as first,
         open_path(os.fspath(b), checksums=checksums, header=header) as second,
-        wanted_from(layout, cells, checkpoint, checksums=checksums) as wanted,
+        open_wanted(layout, cells, checkpoint, checksums=checksums) as wanted,
     ):
         pair = pair_up(first, second, wanted, Tolerance(rtol, atol, exact))
         differences = tuple(pair.differences(ignore))

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lstmstate.cells import state_names
-from lstmstate.errors import ArgumentError, LstmstateError, UnsupportedError, first_of, printable
+from lstmstate.errors import LstmstateError, UnsupportedError, first_of, printable
 from lstmstate.files.atomic import Outputs
+from lstmstate.named_tuple import NamedTuple
+from lstmstate.operations.load import Opened, states_in
 from lstmstate.state.formats.array_writer import open_writer
 from lstmstate.state.formats.checkpoint_arrays import add_state
-from lstmstate.state.formats.registry import StateKind, code, kind_of_name
+from lstmstate.state.formats.registry import BY_KEY, StateKind, code, kind_of_name, kind_to_write
 from lstmstate.state.layouts import LAYOUTS, Layout
-from lstmstate.state.stream import Stream
+from lstmstate.state.stream import Advance, Stream, ignore
 
 if TYPE_CHECKING:
     from lstmstate.model.checkpoint import LSTMCheckpoint
+    from lstmstate.state.candidates import Wanted
 
 # What `saved_states.groups` finds again; the others have no names of their own in a checkpoint.
 _REWRITTEN = ("tuple", "flat", "layered", "keras")
@@ -26,36 +30,85 @@ _LISTED = 4  # variables that a note names
 _LAYOUT_ENDING = re.compile(rf"\.(?:{'|'.join(LAYOUTS)})$")
 
 
-def write_states(
-    streams: Sequence[Stream],
-    outputs: Outputs,
-    target: str,
-    kind: StateKind,
-    *,
-    compress: bool = False,
-    ckpt: LSTMCheckpoint | None = None,
-) -> None:
-    """Write states into a file: one state, or those of a checkpoint into a new checkpoint.
+class ConvertRequest(NamedTuple):
+    """The states to take, and the file to write.
 
-    Args:
-        ckpt: the checkpoint that the states are saved in, if any.
+    Attributes:
+        layout: that of the target, as in `layouts.LAYOUTS`.
+        target: the file; None for one next to the source, or in `folder`, with its name.
+        kind: the key of a kind of file, if the name of the target does not show it.
+        variables: the states to take from a checkpoint; see `saved_states.states_of`.
+        dtype: one of `NUMPY_FLOATS`, None for that of the source.
+        compress: whether to compress an npz or h5.
     """
-    if ckpt is not None and kind.key == "ckpt" and streams[0].state.file.variables:
-        _refuse_compression(target, kind, compress=compress)
-        rewrite_checkpoint(ckpt, streams, outputs, target)
-    elif len(streams) > 1:
+
+    layout: str
+    target: str | None = None
+    folder: str | None = None
+    kind: str | None = None
+    variables: Sequence[str] = ()
+    dtype: str | None = None
+    compress: bool = False
+
+
+class Conversion(NamedTuple):
+    """States that are read, in parts, while they are written into files.
+
+    Attributes:
+        targets: the files.
+        streams: the states; their notes are complete when they are written.
+        nbytes: the bytes to read.
+        write_into: writes the files.
+    """
+
+    targets: Sequence[str]
+    streams: Sequence[Stream]
+    nbytes: int
+    write_into: Callable[[Outputs], None]
+
+    def write(self, outputs: Outputs, advance: Advance = ignore) -> None:
+        """Write the files; `advance` is called with the bytes of each part that has been read."""
+        for stream in self.streams:
+            stream.on_part = advance
+        self.write_into(outputs)
+
+
+def convert_opened(opened: Opened, wanted: Wanted, request: ConvertRequest) -> Conversion:
+    """Return the conversion of a state, or of those of a checkpoint into a new checkpoint."""
+    layout, ckpt, target = LAYOUTS[request.layout], opened.ckpt, request.target
+    named = request.kind or (target and kind_to_write(target).key)
+    every, variables = named == "ckpt", request.variables
+    states = states_in(opened, wanted, variables, every=every, layout="from_layout")
+    structure = states[0].structure
+    names = layout.array_names(structure.cells, is_stack=structure.is_stack)
+    default = request.kind or ("npy" if len(names) == 1 else "npz")
+    if target is None:
+        base, place = states[0].file.path, opened.place
+        if ckpt is not None:
+            base, place = ckpt.prefix, states[0].file.name if variables or place else None
+        target = output_name(base, place, layout, BY_KEY[default], folder=request.folder)
+    kind = kind_to_write(target, request.kind, default, compress=request.compress)
+    dtype = None
+    if request.dtype is not None:
+        import numpy as np
+
+        dtype = np.dtype(request.dtype)
+    streams = [Stream(state, layout, dtype) for state in states]
+    if ckpt is not None and kind.key == "ckpt" and states[0].file.variables:
+        rewrite = partial(rewrite_checkpoint, ckpt, streams, target=target)
+        return Conversion([target], streams, opened.nbytes, rewrite)
+    if len(streams) > 1:
         raise LstmstateError(
             "several states do not go into one file", path=target, advice="give one `variable=...`"
         )
-    else:
-        write_state(streams[0], outputs, target, kind, compress=compress)
+    write = partial(write_state, streams[0], target=target, kind=kind, compress=request.compress)
+    return Conversion([target], streams, structure.nbytes, write)
 
 
 def write_state(
     stream: Stream, outputs: Outputs, target: str, kind: StateKind, *, compress: bool = False
 ) -> None:
     """Write a state into a file of its own."""
-    _refuse_compression(target, kind, compress=compress)
     stream.target = target
     if not kind.in_rows:
         code(kind.writer)(outputs, target, stream)
@@ -63,11 +116,6 @@ def write_state(
     plans = stream.plans
     with open_writer(outputs, target, kind, plans, stream.metadata, compress=compress) as writer:
         stream.write([writer] * len(plans))
-
-
-def _refuse_compression(target: str, kind: StateKind, *, compress: bool) -> None:
-    if compress and not kind.packed:
-        raise ArgumentError("only .npz and .h5 are compressed", path=target)
 
 
 def rewrite_checkpoint(

@@ -23,7 +23,7 @@ class Opened(NamedTuple):
 
     Attributes:
         file: None for a checkpoint with more in it than a state.
-        place: the variable of the checkpoint that the path names after a colon.
+        place: the name after a colon in the path: of arrays of the file, or of a variable.
         is_model: whether the path names such a checkpoint as a whole.
     """
 
@@ -62,7 +62,7 @@ def open_path(
     """
     path = InputPath.of(path)
     if path.path == STDIN or path.kind is not None:
-        return Opened(path.text, path.state_file(header=header))
+        return Opened(path.text, path.state_file(header=header), place=path.place)
     try:
         ckpt = LSTMCheckpoint(path.location, checksums=checksums)
     except NotACheckpointError as error:

@@ -6,12 +6,14 @@ import os
 import re
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 
 from lstmstate.cells.cell import CellShape
 from lstmstate.cells.state_names import role_of
-from lstmstate.errors import LstmstateError, count, printable
+from lstmstate.errors import ArgumentError, LstmstateError, count, printable
 from lstmstate.files.atomic import Outputs
-from lstmstate.operations.load import Opened, only_array
+from lstmstate.operations.convert import Conversion, write_state
+from lstmstate.operations.load import Opened, only_array, states_in
 from lstmstate.state.candidates import Cells, Wanted
 from lstmstate.state.formats.array_writer import open_writer
 from lstmstate.state.formats.registry import BY_KEY, kind_to_write
@@ -19,18 +21,21 @@ from lstmstate.state.formats.stored_array import StateFile, StoredArray
 from lstmstate.state.infer_layout import StoredState, read_state
 from lstmstate.state.layouts import LAYOUTS, scopes_of
 from lstmstate.state.metadata import HALVES, Metadata
-from lstmstate.state.stream import Advance, Stream, ignore
+from lstmstate.state.stream import Stream
 
 _NUMBERED = re.compile(r"\Acell_\d+\Z")
 
 
-def write_halves(
-    state: StoredState,
-    outputs: Outputs,
-    targets: Sequence[str],
-    on_part: Advance = ignore,
-) -> Stream:
-    """Write c and m of each cell into npy files of their own, reading the source once."""
+def split_opened(
+    opened: Opened, wanted: Wanted, targets: Sequence[str], variables: Sequence[str] = ()
+) -> Conversion:
+    """Return the conversion of a state into an npy file for c and for m of each cell.
+
+    Args:
+        targets: the files: c, m, c, m, …
+        variables: see `saved_states.states_of`.
+    """
+    state, *_ = states_in(opened, wanted, variables, layout="from_layout")
     cells, path = state.structure.cells, state.file.path
     if len(targets) != 2 * len(cells):
         raise LstmstateError(
@@ -43,10 +48,18 @@ def write_halves(
             raise LstmstateError(
                 "split writes .npy files", path=target, advice="write other kinds with convert"
             )
-    stream = Stream(state, LAYOUTS["tuple"], on_part=on_part)
+    stream = Stream(state, LAYOUTS["tuple"])
+    return Conversion(
+        targets, [stream], state.structure.nbytes, partial(_write_halves, stream, targets)
+    )
+
+
+def _write_halves(stream: Stream, targets: Sequence[str], outputs: Outputs) -> None:
+    """Write c and m of each cell, reading the source once."""
+    cells = stream.structure.cells
     scopes = scopes_of([cell.name for cell in cells]) if len(cells) > 1 else [cells[0].name]
     named = [cell._replace(name=scope) for scope, cell in zip(scopes, cells, strict=True)]
-    whole = Metadata("tuple", (), is_stack=False, source=os.path.basename(path))
+    whole = Metadata("tuple", (), is_stack=False, source=os.path.basename(stream.state.file.path))
     recorded = [whole._replace(cells=(cell,), part=half) for cell in named for half in HALVES]
     with ExitStack() as stack:
         stream.write(
@@ -55,13 +68,30 @@ def write_halves(
                 for target, plan, metadata in zip(targets, stream.plans, recorded, strict=True)
             ]
         )
-    return stream
 
 
-def read_halves(
+def concat_opened(
     opened: Sequence[Opened],
     wanted: Wanted,
-) -> StoredState:
+    target: str,
+    *,
+    kind: str | None = None,
+    compress: bool = False,
+) -> Conversion:
+    """Return the conversion of halves in open files, c, m, c, m, …, into one flat state.
+
+    Args:
+        kind, compress: see `ConvertRequest`.
+    """
+    if not opened or len(opened) % 2:
+        raise ArgumentError(f"expected pairs of files, c and m, got {count(len(opened), 'file')}")
+    stream = Stream(_read_halves(opened, wanted), LAYOUTS["flat"])
+    to = kind_to_write(target, kind, "npy", compress=compress)
+    write = partial(write_state, stream, target=target, kind=to, compress=compress)
+    return Conversion([target], [stream], stream.structure.nbytes, write)
+
+
+def _read_halves(opened: Sequence[Opened], wanted: Wanted) -> StoredState:
     """Return the state whose halves are in open files: c, m, c, m, …"""
     arrays: list[StoredArray] = []
     cells: list[CellShape | None] = []

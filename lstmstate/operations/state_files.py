@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from lstmstate.arguments import name_nearest
 from lstmstate.cells.cell import CellShape
 from lstmstate.checkpoint.dtypes import NUMPY_FLOATS
-from lstmstate.errors import ArgumentError, count, warn
+from lstmstate.errors import ArgumentError, warn
 from lstmstate.files.atomic import Outputs
-from lstmstate.model.saved_states import refuse_layout, wanted_from
-from lstmstate.operations.convert import write_state, write_states
+from lstmstate.model.saved_states import open_wanted, refuse_layout
+from lstmstate.operations.convert import (
+    Conversion,
+    ConvertRequest,
+    convert_opened,
+    write_state,
+)
 from lstmstate.operations.load import Opened, open_path, states_in
-from lstmstate.operations.split import read_halves, write_halves
+from lstmstate.operations.split import concat_opened, split_opened
 from lstmstate.state.formats.registry import kind_to_write
 from lstmstate.state.formats.stored_array import ArrayInMemory, StateFile
 from lstmstate.state.infer_layout import StoredState
@@ -62,7 +67,7 @@ def load_state(
         <LSTMState 'rnn/lstm_cell' c [4, 8] m [4, 5] float32>
     """
     with (
-        wanted_from(layout, cells, checkpoint, checksums=checksums) as wanted,
+        open_wanted(layout, cells, checkpoint, checksums=checksums) as wanted,
         open_path(os.fspath(path), checksums=checksums, header=header) as opened,
     ):
         found, *_ = states_in(opened, wanted, _names(variable))
@@ -75,8 +80,9 @@ def _names(variable: str | Sequence[str] | None) -> Sequence[str]:
     return (variable,) if isinstance(variable, str) else variable or ()
 
 
-def _warn(opened: Opened, streams: Iterable[Stream]) -> None:
+def _warn(opened: Opened, conversion: Conversion) -> None:
     """Warn the caller of a public function of the choices in reading and writing states."""
+    streams = conversion.streams
     lines = (f"{one.state.file.path}: {line}" for one in streams for line in one.notes)
     warn([*opened.notes, *lines])
 
@@ -111,6 +117,7 @@ def convert(
     checkpoint: str | os.PathLike[str] | None = None,
     variable: str | Sequence[str] | None = None,
     dtype: DTypeLike | None = None,
+    kind: str | None = None,
     compress: bool = False,
     force: bool = False,
     header: bool | None = None,
@@ -125,30 +132,32 @@ def convert(
         layout: the layout of the target.
         from_layout: the layout of the source, if it is not recorded.
         dtype: the dtype of the target, that of the source by default.
+        kind: "npy", "npz", "h5", "csv" or "ckpt", if the name of the target does not show it.
         compress: whether to compress an .npz or .h5.
         force: whether to replace a file that exists.
     """
-    import numpy as np
-
     refuse_layout(layout)
-    if dtype is not None and _name_of(dtype) not in NUMPY_FLOATS:
+    dtype_name = None if dtype is None else _name_of(dtype)
+    if dtype is not None and dtype_name not in NUMPY_FLOATS:
         raise ArgumentError(
             f"dtype cannot be {dtype!r:.40}", advice=f"pass {' or '.join(NUMPY_FLOATS)}"
         )
-    path, name = os.fspath(source), os.fspath(target)
-    to_dtype = None if dtype is None else np.dtype(dtype)
+    request = ConvertRequest(
+        layout,
+        os.fspath(target),
+        kind=kind,
+        variables=_names(variable),
+        dtype=dtype_name,
+        compress=compress,
+    )
     with (
         Outputs(force=force) as outputs,
-        wanted_from(from_layout, cells, checkpoint, checksums=checksums) as wanted,
+        open_wanted(from_layout, cells, checkpoint, checksums=checksums) as wanted,
+        open_path(os.fspath(source), checksums=checksums, header=header) as opened,
     ):
-        kind = kind_to_write(name)
-        with open_path(path, checksums=checksums, header=header) as opened:
-            states = states_in(
-                opened, wanted, _names(variable), every=kind.key == "ckpt", layout="from_layout"
-            )
-            streams = [Stream(state, LAYOUTS[layout], to_dtype) for state in states]
-            write_states(streams, outputs, name, kind, compress=compress, ckpt=opened.ckpt)
-    _warn(opened, streams)
+        conversion = convert_opened(opened, wanted, request)
+        conversion.write(outputs)
+    _warn(opened, conversion)
 
 
 @name_nearest
@@ -171,12 +180,12 @@ def split(
     names, path = _listed("targets", targets), os.fspath(source)
     with (
         Outputs(force=force) as outputs,
-        wanted_from(from_layout, cells, checkpoint, checksums=checksums) as wanted,
+        open_wanted(from_layout, cells, checkpoint, checksums=checksums) as wanted,
         open_path(path, checksums=checksums, header=header) as opened,
     ):
-        found, *_ = states_in(opened, wanted, _names(variable), layout="from_layout")
-        stream = write_halves(found, outputs, names)
-    _warn(opened, [stream])
+        conversion = split_opened(opened, wanted, names, _names(variable))
+        conversion.write(outputs)
+    _warn(opened, conversion)
 
 
 @name_nearest
@@ -186,6 +195,7 @@ def concat(
     *,
     cells: Sequence[tuple[int, int]] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
+    kind: str | None = None,
     compress: bool = False,
     force: bool = False,
     header: bool | None = None,
@@ -195,20 +205,17 @@ def concat(
 
     The other parameters are those of `convert`.
     """
-    paths = _listed("halves", halves)
-    if not paths or len(paths) % 2:
-        raise ArgumentError(f"expected pairs of files, c and m, got {count(len(paths), 'file')}")
-    name = os.fspath(target)
+    paths, name = _listed("halves", halves), os.fspath(target)
     with (
         Outputs(force=force) as outputs,
         ExitStack() as stack,
-        wanted_from(None, cells, checkpoint, checksums=checksums) as wanted,
+        open_wanted(None, cells, checkpoint, checksums=checksums) as wanted,
     ):
         files = (open_path(path, checksums=checksums, header=header) for path in paths)
-        state = read_halves([stack.enter_context(one) for one in files], wanted)
-        stream = Stream(state, LAYOUTS["flat"])
-        write_state(stream, outputs, name, kind_to_write(name, None, "npy"), compress=compress)
-    warn(stream.notes)
+        opened = [stack.enter_context(one) for one in files]
+        conversion = concat_opened(opened, wanted, name, kind=kind, compress=compress)
+        conversion.write(outputs)
+    warn(note for stream in conversion.streams for note in stream.notes)
 
 
 def _name_of(dtype: DTypeLike) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -36,6 +36,7 @@ from lstmstate.state.stream import Advance, ignore
 
 if TYPE_CHECKING:
     from lstmstate.cells.cell import Value
+    from lstmstate.engines.run_options import Settled
 
 FEW, MANY = 4, 200  # steps over random data
 BATCH = 3
@@ -81,6 +82,31 @@ class Trial(NamedTuple):
     def agrees(self) -> bool:
         """Whether all differences are within the tolerance, and the graph contradicts nothing."""
         return self.contradiction is None and self.is_within
+
+
+class VerifyRequest(NamedTuple):
+    """The network to verify, and the two sides.
+
+    Attributes:
+        cell, stack: the name of the network; every cell by itself without one.
+        engine: ours.
+        against: "tensorflow" or "graph", None for TensorFlow where it is installed.
+        tolerance: N in |a - b| <= N + N * |b|, None for the smallest that rounding allows.
+        seed: of random data.
+        options: of the cells, by the names of `RUN_OPTIONS`.
+        lengths, time_major, header: of inputs; see `sequences.open_sequences`.
+    """
+
+    cell: str | None = None
+    stack: str | None = None
+    engine: str = "auto"
+    against: str | None = None
+    tolerance: float | None = None
+    seed: int | None = None
+    options: Mapping[str, Value] = {}
+    lengths: str | None = None
+    time_major: bool = False
+    header: bool | None = None
 
 
 class EnginePair(NamedTuple):
@@ -139,9 +165,8 @@ def verify(
     chosen = RunOptions.of(locals())
     chosen.refuse_others()
     given = chosen.given
-    judge = against or default_judge()
-    if judge not in JUDGES or engine in JUDGES:
-        name, value = ("engine", engine) if judge in JUDGES else ("against", against)
+    if against not in (None, *JUDGES) or engine in JUDGES:
+        name, value = ("engine", engine) if engine in JUDGES else ("against", against)
         raise ArgumentError(
             f"`{name}` cannot be {value!r}", advice=f"`against` is {' or '.join(JUDGES)}"
         )
@@ -152,23 +177,86 @@ def verify(
         raise ArgumentError("`seed` is for random data", advice="leave it or `inputs` out")
     if not paths and (lengths is not None or time_major):
         raise ArgumentError("`lengths` and `time_major` are for `inputs`", advice="pass them too")
+    request = VerifyRequest(
+        *(cell, stack, engine, against, tolerance, seed, given, lengths, time_major, header)
+    )
+    of_inputs: list[str] = []
     with open_checkpoint(checkpoint, checksums=checksums) as ckpt:
-        if paths:
-            network = ckpt.network(cell=cell, stack=stack)
-            both = load_pair(network, engine, given, tolerance, judge)
-            how: dict[str, Any] = {"lengths": lengths, "time_major": time_major, "header": header}
-            trials = [over_input(both, open_input(both.ours, os.fspath(p), **how)) for p in paths]
-            notes = assumptions(both.ours.settled)
-        else:
-            networks = networks_of(ckpt, cell, stack, judge)
-            trials = list(over_random_data(networks, engine, given, tolerance, seed or 0, judge))
-            cells = [one for network in networks for one in network.route.cells]
-            notes = assumptions([settle(one, given) for one in cells if one.family in RUNNABLE])
-    refused = [trial.refused for trial in trials if trial.refused]
-    if refused and len(refused) == len(trials):
-        raise UnsupportedError(refused[0], path=ckpt.prefix)
-    warn([*ckpt.notes, *(f"{ckpt.prefix}: {note}" for note in (*notes, *refused))])
+        verification = Verification(ckpt, request, has_inputs=bool(paths))
+        trials = [] if paths else verification.over_random_data()
+        for path in paths:
+            sequences = verification.open(os.fspath(path))
+            of_inputs += sequences.notes
+            trials.append(verification.over_input(sequences))
+        notes = [*assumptions(verification.settled), *verification.left_out(trials)]
+    warn([*ckpt.notes, *(f"{ckpt.prefix}: {note}" for note in notes), *of_inputs])
     return trials
+
+
+class Verification:
+    """A checkpoint that is verified, over inputs or over random data.
+
+    Attributes:
+        judge: the side to compare with, "tensorflow" or "graph".
+        settled: the options of its cells.
+        steps: those over random data.
+
+    Raises:
+        MissingExtraError: TensorFlow is not installed.
+        UnsupportedError: the network cannot be run over inputs by one of the two sides.
+    """
+
+    def __init__(self, ckpt: LSTMCheckpoint, request: VerifyRequest, *, has_inputs: bool) -> None:
+        self.judge = request.against or default_judge()
+        self._ckpt, self._request = ckpt, request
+        self._networks: list[LSTMNetwork] = []
+        if has_inputs:
+            network = ckpt.network(cell=request.cell, stack=request.stack)
+            with located(ckpt.prefix):
+                self._pair = load_pair(
+                    network, request.engine, request.options, request.tolerance, self.judge
+                )
+            self.settled: Sequence[Settled] = self._pair.ours.settled
+        else:
+            self._networks = networks_of(ckpt, request.cell, request.stack, self.judge)
+            cells = [cell for network in self._networks for cell in network.route.cells]
+            self.settled = [settle(one, request.options) for one in cells if one.family in RUNNABLE]
+        self.steps = sum(sum(sizes_of(network, self.judge)) for network in self._networks)
+
+    def over_random_data(self, advance: Advance = ignore) -> list[Trial]:
+        """Return the trials of each network; `advance` is called with the steps of each."""
+        request, trials = self._request, []
+        how = (request.engine, request.options, request.tolerance, request.seed or 0, self.judge)
+        for trial in over_random_data(self._networks, *how):
+            trials.append(trial)
+            advance(trial.steps)
+        return trials
+
+    def open(self, path: str) -> Sequences:
+        """Open an input."""
+        request = self._request
+        return open_input(
+            self._pair.ours,
+            path,
+            lengths=request.lengths,
+            time_major=request.time_major,
+            header=request.header,
+        )
+
+    def over_input(self, sequences: Sequences, advance: Advance = ignore) -> Trial:
+        """Return the trial over an input; `advance` is called with the steps of each part."""
+        return over_input(self._pair, sequences, advance)
+
+    def left_out(self, trials: Sequence[Trial], *, strict: bool = False) -> list[str]:
+        """Return why cells were left out.
+
+        Raises:
+            UnsupportedError: all were; with `strict`, any was.
+        """
+        refused = [trial.refused for trial in trials if trial.refused]
+        if refused and (strict or len(refused) == len(trials)):
+            raise UnsupportedError(refused[0], path=self._ckpt.prefix)
+        return refused
 
 
 def networks_of(

@@ -42,7 +42,12 @@ class Cells(NamedTuple):
     def of_pairs(cls, cells: Sequence[tuple[int, int]]) -> Cells:
         """Return cells of the widths (c, m) that a caller passes; refuse anything else."""
         pairs = [pair if isinstance(pair, tuple | list) else () for pair in cells]
-        if not pairs or not all(len(p) == 2 and all(is_whole(n, 1) for n in p) for p in pairs):
+        are_pairs = all(len(p) == 2 and all(is_whole(n, 1) for n in p) for p in pairs)
+        if are_pairs and len(pairs) > limits.MAX_CELLS:
+            raise ArgumentError(
+                f"cells cannot be {len(pairs)}: at most {limits.MAX_CELLS} are read"
+            )
+        if not pairs or not are_pairs or max(map(max, pairs)) > limits.MAX_WIDTH:
             raise ArgumentError(
                 f"cells cannot be {cells!r:.40}",
                 advice="pass (c, m) of each cell, such as [(128, 64), (128, 128)]",

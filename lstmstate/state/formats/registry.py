@@ -7,7 +7,7 @@ from importlib import import_module
 
 from lstmstate.checkpoint import kinds
 from lstmstate.checkpoint.kinds import Kind
-from lstmstate.errors import LstmstateError, UnsupportedError
+from lstmstate.errors import ArgumentError, LstmstateError, UnsupportedError
 from lstmstate.files import STDOUT
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.type_names import Any
@@ -97,14 +97,20 @@ def kind_to_write(
     default: str = "npz",
     *,
     endings: str = ".npy, .npz, .h5, .csv or .ckpt",
+    compress: bool = False,
 ) -> StateKind:
     """Return the kind of an output: by its key, by its name, or for stdout the default.
 
     Args:
         endings: of the kinds that can be written, for messages.
+        compress: whether it is to be compressed.
     """
     is_stdout = target == STDOUT
-    key = key or (default if is_stdout else None)
+    if key is None and is_stdout:
+        key = default
+    if key is not None and key not in BY_KEY:
+        written = ", ".join(kind.key for kind in KINDS if kind.writer)
+        raise ArgumentError(f"kind cannot be {key!r:.40}", advice=f"pass one of {written}")
     kind = BY_KEY[key] if key is not None else kind_of_name(target)
     advice = f"end the name in {endings}"
     if kind is None:
@@ -117,4 +123,6 @@ def kind_to_write(
         raise UnsupportedError(
             f"{kind.words} cannot be written to stdout", advice="pass a file: `target=...`"
         )
+    if compress and not kind.packed:
+        raise ArgumentError("only .npz and .h5 are compressed", path=target)
     return kind
