@@ -205,7 +205,7 @@ def test_notes_do_not_change_by_looking(tmp_path: Path) -> None:
 def test_a_cell_is_an_object_with_a_short_repr(peepholes: lstmstate.LSTMCheckpoint) -> None:
     cell = peepholes.cells[CELL]
     assert repr(cell) == "<LSTMCell 'rnn/lstm_cell' LSTMCell 3 -> 8:5 peepholes>"
-    assert not isinstance(cell, tuple) and hash(cell) and cell == cell.network
+    assert not isinstance(cell, tuple) and hash(cell) and cell == peepholes.cell(CELL)
     assert isinstance(cell.info, lstmstate.Cell)
     assert cell.info.input_size == cell.input_size == 3
     assert {"num_units", "forget_bias", "run", "info"} <= {*dir(cell)}

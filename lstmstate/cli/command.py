@@ -110,7 +110,8 @@ class Command:
         made: dict[str, Options] = {}
         for record in self.records:
             own = [name for name in values if name in record.__annotations__]
-            made[record.__name__.lower()] = record(**{name: values.pop(name) for name in own})
+            called = record.__name__.removesuffix("Options").lower()
+            made[called] = record(**{name: values.pop(name) for name in own})
         for one in made.values():
             one.check()
         return self.function(**values, **made)
@@ -168,6 +169,7 @@ def define(
 ) -> Callable[[Callable[..., int | None]], Command]:
     """Return a decorator that makes a command of a function.
 
-    The parameters for the records have the names of their classes, in lower case.
+    The parameters for the records have the names of their classes in lower case, and `StartOptions`
+    is `start`.
     """
     return lambda function: Command(function, epilog, records, arguments)

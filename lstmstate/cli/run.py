@@ -68,7 +68,7 @@ class Results(Options):
     force: bool = options.FORCE
 
 
-class Start(Options):
+class StartOptions(Options):
     """The state to begin with."""
 
     state_path: str | None = option("The state to begin with.", metavar="FILE", flags="--state")
@@ -113,7 +113,7 @@ def _array(path: str) -> Any:
         raise LstmstateError(f"expected an .npy file ({error})", path=path) from error
 
 
-_RECORDS = (Results, Part, Start, Shape, Computation, Arithmetic, Common)
+_RECORDS = (Results, Part, StartOptions, Shape, Computation, Arithmetic, Common)
 
 
 @define(_EPILOG, *_RECORDS, ckpt_path="CKPT", inputs="INPUT...")
@@ -148,7 +148,7 @@ class _Call(NamedTuple):
     inputs: tuple[str, ...]
     results: Results
     part: Part
-    start: Start
+    start: StartOptions
     shape: Shape
     computation: Computation
     arithmetic: Arithmetic
@@ -196,6 +196,7 @@ class _Job:
 
     def __init__(self, call: _Call) -> None:
         from lstmstate.engines import blas_threads
+        from lstmstate.model.network_loader import RunOptions
         from lstmstate.state.formats.input_path import InputPath
 
         blas_threads.begin_with_one_thread()
@@ -205,6 +206,13 @@ class _Job:
         ckpt = call.common.open_checkpoint(call.ckpt_path)
         self._network = ckpt.network(cell=call.part.cell, stack=call.part.stack)
         self._feeds = call.computation.fed
+        self._chosen = RunOptions(
+            call.computation.engine,
+            call.arithmetic.given,
+            self._feeds,
+            call.computation.outputs,
+            has_lengths=call.shape.lengths is not None,
+        )
         self._loaded = self._load()
         self._prefix = ckpt.prefix
         call.common.note_choice(call.ckpt_path, ckpt)
@@ -233,15 +241,7 @@ class _Job:
         self._refuse_state_out()
 
     def _load(self, width: int | None = None) -> Loaded:
-        call = self._call
-        return self._network.load(
-            call.computation.engine,
-            call.arithmetic.given,
-            self._feeds,
-            call.computation.outputs,
-            width,
-            has_lengths=call.shape.lengths is not None,
-        )
+        return self._network.load(self._chosen._replace(width=width))
 
     def _refuse_parts(self, loaded: Loaded) -> None:
         """Refuse --carry-state for a network that cannot continue from its state."""

@@ -212,9 +212,8 @@ class LSTMNetwork(NetworkLoader, metaclass=Brief):
         """Load for an input; warn once of each assumption and of each run of the graph itself."""
         from lstmstate.engines.run_options import assumptions
 
-        engine, options, feeds, outputs = chosen[:4]
         width = x.shape[-1] if x is not None and x.ndim else None
-        loaded = self.load(engine, options, feeds, outputs, width, has_lengths=has_lengths)
+        loaded = self.load(chosen._replace(width=width, has_lengths=has_lengths))
         self._warn([*assumptions(loaded.settled), *loaded.notes, *loaded.beyond])
         return loaded
 
