@@ -56,7 +56,6 @@ class LSTMNetwork(NetworkLoader, metaclass=Brief):
     ) -> None:
         super().__init__(parts, origin, graph)
         self.info = None if isinstance(parts, Route) else parts
-        self._warned: set[str] = set()
 
     if not TYPE_CHECKING:  # the fields of `info` are attributes, too
 
@@ -218,9 +217,7 @@ class LSTMNetwork(NetworkLoader, metaclass=Brief):
         return loaded
 
     def _warn(self, lines: Iterable[str]) -> None:
-        new = [line for line in dict.fromkeys(lines) if line not in self._warned]
-        self._warned.update(new)
-        warn(f"{self._path}: {line}" for line in new)
+        warn(f"{self._path}: {line}" for line in self.unseen(lines))
 
     def _run(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 
@@ -165,6 +165,7 @@ class NetworkLoader:
         self._graph = graph
         self._loaded: dict[tuple[object, ...], Loaded] = {}
         self._own: dict[tuple[object, ...], OwnStart | None] = {}
+        self._seen: set[str] = set()
 
     @cached_property
     def route(self) -> Route:
@@ -432,6 +433,12 @@ class NetworkLoader:
         if reason is not None:
             notes.insert(0, f"the graph's own step is run, which is exact and slower: {reason}")
         return Loaded(self.route, shape, runner, (), "graph", notes=tuple(notes))
+
+    def unseen(self, lines: Iterable[str]) -> list[str]:
+        """Return the lines that no call returned before: a user reads each once."""
+        new = [line for line in dict.fromkeys(lines) if line not in self._seen]
+        self._seen.update(new)
+        return new
 
     def starts(
         self, feeds: Mapping[str, Any] | None, batch: int | None = None, steps: int | None = None

@@ -5,19 +5,32 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lstmstate.arguments import name_nearest
 from lstmstate.cells.cell import StateWidths
 from lstmstate.engines.network import Array, Lengths, Pair, spans
-from lstmstate.errors import LstmstateError, UnsupportedError, WidthError, located, printable
+from lstmstate.engines.run_options import assumptions, remarks
+from lstmstate.errors import (
+    ArgumentError,
+    LstmstateError,
+    UnsupportedError,
+    WidthError,
+    located,
+    printable,
+    warn,
+)
 from lstmstate.files.atomic import STDOUT, Outputs
+from lstmstate.files.inputs import gather
+from lstmstate.model.checkpoint import open_checkpoint
 from lstmstate.model.loaded_network import Loaded
 from lstmstate.model.network import LSTMNetwork
-from lstmstate.model.network_loader import OwnStart, RunOptions
+from lstmstate.model.network_loader import RECORDED, OwnStart, Recorded, RunOptions
+from lstmstate.model.saved_states import refuse_layout
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.operations.sequences import Sequences, open_lengths, open_sequences
 from lstmstate.state.formats.input_path import STDIN, InputPath
@@ -48,7 +61,8 @@ class FileOptions(NamedTuple):
         allow_nan: whether inputs and the state may have NaN or Inf.
         lengths, time_major, header: see `open_input`.
         checksums: whether to verify the checksums of a checkpoint with a state.
-        keep: letters of "cmijfo", the arrays to write of every step.
+        all_states: whether to write c and m of every step, too.
+        trace: whether to write the gates i, j, f and o of every step, too.
         kind: the kind of file to write, if its name does not show it.
         state_out: the file for the state after the last step.
         state_layout: its layout, "tuple" by default.
@@ -67,13 +81,19 @@ class FileOptions(NamedTuple):
     time_major: bool = False
     header: bool | None = None
     checksums: bool = True
-    keep: str = ""
+    all_states: bool = False
+    trace: bool = False
     kind: str | None = None
     state_out: str | None = None
     state_layout: str | None = None
     compress: bool = False
     force: bool = False
     strict: bool = False
+
+    @property
+    def keep(self) -> str:
+        """The arrays to write of every step, letters of "cmijfo"."""
+        return "cmijfo" if self.trace else "cm" if self.all_states else ""
 
 
 class OpenInput(NamedTuple):
@@ -116,6 +136,87 @@ class RunResult(NamedTuple):
         ]
 
 
+@name_nearest
+def run(
+    checkpoint: str | os.PathLike[str],
+    inputs: str | os.PathLike[str],
+    *,
+    output: str | os.PathLike[str],
+    cell: str | None = None,
+    stack: str | None = None,
+    state: str | os.PathLike[str] | None = None,
+    from_layout: str | None = None,
+    zero_state: bool = False,
+    state_out: str | os.PathLike[str] | None = None,
+    state_layout: str | None = None,
+    all_states: bool = False,
+    trace: bool = False,
+    compress: bool = False,
+    force: bool = False,
+    lengths: str | None = None,
+    time_major: bool = False,
+    allow_nan: bool = False,
+    header: bool | None = None,
+    engine: str = "auto",
+    outputs: str | None = None,
+    feeds: Mapping[str, Any] | None = None,
+    forget_bias: float | Recorded = RECORDED,
+    cell_clip: float | Recorded | None = RECORDED,
+    proj_clip: float | Recorded | None = RECORDED,
+    activation: str | Recorded = RECORDED,
+    recurrent_activation: str | Recorded = RECORDED,
+    peepholes: bool | Recorded = RECORDED,
+    assume_defaults: bool = False,
+    checksums: bool = True,
+) -> State:
+    """Run over a file of sequences, in parts; write a file, and return the last state.
+
+    Args:
+        inputs, output, state, state_out: files as for `lstmstate run`.
+        from_layout, …, header: its flags.
+        engine, …, assume_defaults: as for `LSTMNetwork.run`.
+    """
+    chosen = RunOptions.of(locals())
+    for layout, name, file in (
+        (from_layout, "state", state),
+        (state_layout, "state_out", state_out),
+    ):
+        refuse_layout(layout)
+        if layout is not None and file is None:
+            raise ArgumentError(f"there is a layout of `{name}`, and no file", advice="pass both")
+    if zero_state and state is not None:
+        raise ArgumentError("`state` and `zero_state` contradict one another", advice="pass one")
+    files = FileOptions(
+        state=None if state is None else os.fspath(state),
+        from_layout=from_layout,
+        zero_state=zero_state,
+        allow_nan=allow_nan,
+        lengths=lengths,
+        time_major=time_major,
+        header=header,
+        checksums=checksums,
+        all_states=all_states,
+        trace=trace,
+        state_out=None if state_out is None else os.fspath(state_out),
+        state_layout=state_layout,
+        compress=compress,
+        force=force,
+    )
+    path, target = os.fspath(inputs), os.fspath(output)
+    notes: list[str] = []
+    with gather(), open_checkpoint(checkpoint, checksums=checksums) as ckpt:
+        network = ckpt.network(cell=cell, stack=stack)
+        job = FileRun(network, ckpt.prefix, chosen, files, notes.extend)
+        opened = InputPath(path)
+        job.open_first_state()
+        job.rehearse_state_out([target])
+        done = job.run_one(job.open(opened), target)
+        settled = job.loaded.settled
+    options = [f"{ckpt.prefix}: {line}" for line in (*assumptions(settled), *remarks(settled))]
+    warn([*ckpt.notes, *options, *notes, *(f"{path}: {line}" for line in done.notes)])
+    return done.state
+
+
 class FileRun:
     """A run over files, each by itself, or from the state after the one before it.
 
@@ -146,7 +247,6 @@ class FileRun:
         self._chosen = chosen._replace(has_lengths=files.lengths is not None)
         self._files = files
         self._note = note
-        self._noted: set[str] = set()
         self._state: State | None = None
         self._is_own = False  # whether it is the one that the graph evaluates
         self._opened = self._done = 0
@@ -159,12 +259,6 @@ class FileRun:
             )
         self._refuse_parts(self.loaded)
 
-    def _note_new(self, lines: Iterable[str]) -> None:
-        """Note the lines that were not noted yet."""
-        new = [line for line in dict.fromkeys(lines) if line not in self._noted]
-        self._noted.update(new)
-        self._note(new)
-
     def _refuse_parts(self, loaded: Loaded) -> None:
         """Refuse to carry the state of a network that cannot continue from it."""
         if self._files.carry_state:
@@ -176,7 +270,8 @@ class FileRun:
         loaded, files = self.loaded, self._files
         if files.strict and loaded.beyond:
             raise UnsupportedError(loaded.beyond[0], path=self._path)
-        self._note_new([*loaded.notes, *loaded.beyond, *loaded.not_finite])
+        lines = [*loaded.notes, *loaded.beyond, *loaded.not_finite]
+        self._note(self._network.unseen(lines))
         if files.lengths is not None:
             InputPath(files.lengths)  # counts as an input before it is opened
         if files.state is None:
@@ -269,19 +364,19 @@ class FileRun:
             loaded = self._network.load(self._chosen._replace(width=error.width))
             if loaded.network.first.input_size != error.width:
                 raise
-        self._note_new(loaded.notes)
+        self._note(self._network.unseen(loaded.notes))
         self._refuse_parts(loaded)
         return loaded, open_input(loaded, path, **how)
 
     def _note_zeros(self, own: OwnStart) -> None:
         """Note that the graph begins with a state of its own, and this run with zeros."""
-        advice = f"pass `state={printable(self._path)}` to start from it"
+        advice = f"pass `state='{printable(self._path)}'` to start from it"
         if own.problem and not own.is_stored:
             advice = "pass `state=FILE` to start from another"
         if self._files.strict:
             advice = f"{advice}, or pass `zero_state=True`"
             raise UnsupportedError(own.line, path=self._path, advice=advice)
-        self._note_new([f"{own.line}; {advice}"])
+        self._note(self._network.unseen([f"{own.line}; {advice}"]))
 
     def run_one(
         self,
