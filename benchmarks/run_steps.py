@@ -23,8 +23,9 @@ _BEFORE_ROUNDS = 1  # warm up threads and caches, and are not reported
 
 def _engine(name: str, folder: str, x: np.ndarray) -> Run:
     import lstmstate
+    from lstmstate.model.network_loader import RunOptions
 
-    loaded = lstmstate.open_checkpoint(f"{folder}/model").network().load(name)
+    loaded = lstmstate.open_checkpoint(f"{folder}/model").network().load(RunOptions(name))
     states = loaded.states_of(None, x.shape[1])
     return lambda: loaded.runner.run(x, states).outputs
 

@@ -35,6 +35,7 @@ __all__ = [
     "convert",
     "load_state",
     "open_checkpoint",
+    "run",
     "save_state",
     "split",
     "verify",
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from lstmstate.model.network import LSTMCell, LSTMNetwork, LSTMStack
     from lstmstate.operations.check import check
     from lstmstate.operations.compare import compare
+    from lstmstate.operations.run import run
     from lstmstate.operations.state_files import concat, convert, load_state, save_state, split
     from lstmstate.operations.verify import verify
     from lstmstate.state.state import LSTMState, StackState
@@ -71,6 +73,7 @@ _MODULES = {
     "lstmstate.model.network": ("LSTMCell", "LSTMNetwork", "LSTMStack"),
     "lstmstate.operations.check": ("check",),
     "lstmstate.operations.compare": ("compare",),
+    "lstmstate.operations.run": ("run",),
     "lstmstate.operations.state_files": ("concat", "convert", "load_state", "save_state", "split"),
     "lstmstate.operations.verify": ("verify",),
     "lstmstate.state.state": ("LSTMState", "StackState"),

@@ -18,7 +18,7 @@ from typing import NamedTuple as Typed
 import numpy as np
 import pytest
 from builders import V1Builder
-from commands import SAMPLES, SUNSPOTS, archive, checkpoint, lstm_cell, numbers, saved
+from commands import SAMPLES, SUNSPOTS, Shell, archive, checkpoint, lstm_cell, numbers, saved
 
 import lstmstate
 from lstmstate import LSTMState, LstmstateError, StackState, UnsupportedError, named_tuple
@@ -111,6 +111,9 @@ def test_damaged_checkpoints_are_not_left_open(tmp_path: Path) -> None:
         lambda v1, flat, new: lstmstate.compare(v1, v1),
         lambda v1, flat, new: lstmstate.check(v1, finite=True),
         lambda v1, flat, new: lstmstate.verify(v1, against="graph"),
+        lambda v1, flat, new: lstmstate.run(
+            v1, saved(Path("x.npy"), numbers(4, 5, 3)), output=new, assume_defaults=True
+        ),
     ],
     ids=lambda call: call.__code__.co_names[1],
 )
@@ -206,7 +209,7 @@ def test_notes_do_not_change_by_looking(tmp_path: Path) -> None:
 def test_a_cell_is_an_object_with_a_short_repr(peepholes: lstmstate.LSTMCheckpoint) -> None:
     cell = peepholes.cells[CELL]
     assert repr(cell) == "<LSTMCell 'rnn/lstm_cell' LSTMCell 3 -> 8:5 peepholes>"
-    assert not isinstance(cell, tuple) and hash(cell) and cell == cell.network
+    assert not isinstance(cell, tuple) and hash(cell) and cell == peepholes.cell(CELL)
     assert isinstance(cell.info, lstmstate.Cell)
     assert cell.info.input_size == cell.input_size == 3
     assert {"num_units", "forget_bias", "run", "info"} <= {*dir(cell)}
@@ -440,6 +443,62 @@ def test_verify_returns_trials_and_refuses_to_verify_nothing(tmp_path: Path) -> 
     assert [str(one.message).startswith(f"{steps}: ") for one in caught] == [True]
     with pytest.raises(ValueError, match="`against` cannot be 'jax'"):
         lstmstate.verify(PEEPHOLES, against="jax")
+
+
+# ---- runs over files
+
+
+@pytest.mark.parametrize(
+    ("options", "flags"),
+    [
+        ({}, ""),
+        ({"all_states": True, "forget_bias": 2.0}, "--all-states --forget-bias 2"),
+        ({"trace": True, "compress": True}, "--trace --compress"),
+        ({"time_major": True, "zero_state": True}, "--time-major --zero-state"),
+        ({"state_layout": "flat", "lengths": "n.npy"}, "--state-layout flat --lengths n.npy"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.filterwarnings("ignore")
+def test_run_writes_the_files_of_its_command(
+    shell: Shell,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    flags: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    saved(tmp_path / "x.npy", numbers(4, 4, 3))
+    saved(tmp_path / "n.npy", np.array([4, 3, 0, 1]))
+    given = {"state": PEEPHOLES} if "zero_state" not in options else {}
+    words = ["--state", PEEPHOLES] if given else []
+    outputs = ["-o", "a.npz", "--state-out", "b.npz"]
+    assert shell("run", PEEPHOLES, "x.npy", *words, *outputs, *flags.split()).code == 0
+    files: dict[str, Any] = {"output": "c.npz", "state_out": "d.npz"}
+    state = lstmstate.run(PEEPHOLES, "x.npy", **files, **given, **options)
+    assert Path("a.npz").read_bytes() == Path("c.npz").read_bytes()
+    assert Path("b.npz").read_bytes() == Path("d.npz").read_bytes()
+    assert lstmstate.load_state("d.npz").allclose(state)
+
+
+def test_run_warns_and_never_writes_over_its_input(tmp_path: Path) -> None:
+    x = saved(tmp_path / "x.npy", numbers(4, 4, 3))
+    with pytest.warns(UserWarning, match="the graph starts from a state of its own"):
+        lstmstate.run(PEEPHOLES, x, output=tmp_path / "y.npz")
+    again = {"state_out": x, "state_layout": "flat"}
+    for options in ({"output": x}, {"output": tmp_path / "z.npz", **again}):
+        with pytest.raises(LstmstateError, match="this is the input"):
+            lstmstate.run(PEEPHOLES, x, zero_state=True, force=True, **options)
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"state": x, "zero_state": True}, "contradict one another"),
+        ({"state_layout": "flat"}, "layout of `state_out`"),
+        ({"from_layout": "flat"}, "layout of `state`"),
+        ({"state_out": x, "state_layout": "round"}, "no layout 'round'"),
+    ]
+    for options, words in wrong:
+        with pytest.raises(ValueError, match=words):
+            lstmstate.run(PEEPHOLES, x, output=tmp_path / "z.npz", **options)
+    assert sorted(os.listdir(tmp_path)) == ["x.npy", "y.npz"]
 
 
 REFUSED: list[tuple[str, str, dict[str, Any]]] = [

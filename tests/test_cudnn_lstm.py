@@ -32,6 +32,7 @@ from lstmstate.cells import Option
 from lstmstate.cells.cell import Cell
 from lstmstate.cli import execute as run
 from lstmstate.errors import UnsupportedError
+from lstmstate.model.network_loader import RunOptions
 
 I, H, BATCH, STEPS = 3, 5, 2, 6  # noqa: E741 - the letters of the facts
 ECOSYSTEM = SHARED / "ecosystem" / "keras224-cudnnlstm"
@@ -200,7 +201,7 @@ def test_the_graph_confirms_the_cell(op: str, tmp_path: Path) -> None:
 def test_a_graph_that_passes_weights_differently_is_run_as_written(tmp_path: Path) -> None:
     network = open_checkpoint(with_graph(tmp_path, "CudnnRNN", swapped)).network()
     with pytest.raises(UnsupportedError, match="the graph contradicts this cell"):
-        network.load("numpy")
+        network.load(RunOptions("numpy"))
     assert network.load().engine == "graph"
     values = weights()
     kernel = values["cu_dnnlstm/kernel"]

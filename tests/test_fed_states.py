@@ -20,6 +20,7 @@ from writers import dynamic, inputs, save
 
 import lstmstate
 from lstmstate import LstmstateError, load_state
+from lstmstate.model.network_loader import RunOptions
 from lstmstate.operations import run
 
 FLOAT, INT = number(6, 1), number(6, 3)
@@ -249,7 +250,7 @@ def test_orders_that_differ_are_refused(shell: Shell, tmp_path: Path) -> None:
 
 def test_an_unnamed_array_has_no_order_for_another_kind_of_state(tmp_path: Path) -> None:
     """For example the attention that a wrapper carries from step to step: it is not c and m."""
-    loaded = lstmstate.open_checkpoint(SAMPLES / "tf_1_0_names").network().load("numpy")
+    loaded = lstmstate.open_checkpoint(SAMPLES / "tf_1_0_names").network().load(RunOptions("numpy"))
     flat = np.zeros((2, sum(cell.widths.flat for cell in loaded.network.cells)), np.float32)
     np.save(tmp_path / "flat.npy", flat)
     path = str(tmp_path / "flat.npy")

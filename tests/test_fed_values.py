@@ -13,6 +13,7 @@ from graphs import Array, assert_same, drawn, evaluated, ran
 
 import lstmstate
 from lstmstate import LSTMState, UnsupportedError
+from lstmstate.model.network_loader import RunOptions
 
 BATCH, STEPS, INPUTS, UNITS = 3, 5, 4, 6
 STATE = LSTMState(drawn(BATCH, UNITS, seed=7) / 2, drawn(BATCH, UNITS, seed=8) / 2)
@@ -88,7 +89,7 @@ def test_unset_flags_change_nothing(tmp_path: Path) -> None:
     """A cell has no such product, so it is not confirmed, and the graph's step is run."""
     prefix, _ = evaluated(tmp_path, episodes(False))
     network = lstmstate.open_checkpoint(prefix).network()
-    loaded = network.load(feeds={"done": 0})
+    loaded = network.load(RunOptions(feeds={"done": 0}))
     assert (loaded.engine, loaded.confirmed) == ("graph", None)
     outputs, _ = network.run(X, STATE, feeds={"done": 0})
     recognised = network.load_recognised("numpy", {})
@@ -169,7 +170,7 @@ def test_flags_of_each_step_in_a_loop(tmp_path: Path) -> None:
 
     prefix, expected = evaluated(tmp_path, build)
     assert_same(ran(prefix, X, STATE, feeds={"done": DONE[..., None]}), expected)
-    loaded = lstmstate.open_checkpoint(prefix).network().load(feeds={"done": False})
+    loaded = lstmstate.open_checkpoint(prefix).network().load(RunOptions(feeds={"done": False}))
     assert (loaded.engine, loaded.confirmed) == ("graph", None)
 
 
@@ -344,7 +345,7 @@ def test_half_a_state_that_is_fed_is_noted(
     start: Any, note: str | None, engine: str, tmp_path: Path
 ) -> None:
     prefix, _ = evaluated(tmp_path, started(start))
-    loaded = lstmstate.open_checkpoint(prefix).network().load(engine)
+    loaded = lstmstate.open_checkpoint(prefix).network().load(RunOptions(engine))
     found = [line for line in loaded.notes if "begins" in line]
     assert len(found) == (note is not None)
     assert note is None or note in found[0]

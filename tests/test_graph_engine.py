@@ -16,6 +16,7 @@ from writers import as_in_1_x, tensorflow
 
 import lstmstate
 from lstmstate import LSTMState, UnsupportedError
+from lstmstate.model.network_loader import RunOptions
 
 Array = Any
 Step = Callable[..., tuple[Any, Any, Any]]
@@ -84,7 +85,7 @@ class Saved(NamedTuple):
 
     def assert_loaded_run(self, layers: int = 1, **how: Any) -> Any:
         """Check that the loaded network gives TensorFlow's values, and return it."""
-        loaded = self.network().load(**how)
+        loaded = self.network().load(RunOptions(**how))
         zeros = np.zeros_like(self.state.c)
         start = [(self.state.c, self.state.m), *[(zeros, zeros)] * (layers - 1)]
         ran = loaded.runner.run(self.x.swapaxes(0, 1), start)
@@ -151,7 +152,7 @@ def test_a_cell_contradicted_by_the_graph_is_not_run_by_another_engine(tmp_path:
     network = saved(tmp_path, in_loop(scaled)).network()
     for engine in ("numpy", "tensorflow"):
         with pytest.raises(UnsupportedError, match="contradicts"):
-            network.load(engine)
+            network.load(RunOptions(engine))
 
 
 def test_sequences_of_unequal_lengths_give_the_values_of_each_alone(tmp_path: Path) -> None:
@@ -181,7 +182,7 @@ def test_an_output_other_than_m_must_be_chosen(tmp_path: Path) -> None:
         network.load()
     with pytest.warns(UserWarning, match="own step is run"):
         found.assert_run(network, outputs="graph")
-    of_m = network.load(outputs="m")
+    of_m = network.load(RunOptions(outputs="m"))
     assert (of_m.engine, of_m.confirmed) == ("numpy", True)
 
 
@@ -321,7 +322,7 @@ def test_a_step_that_differs_only_for_some_inputs_is_not_confirmed(
     prefix, run = saved_loop(tmp_path, cell, make_x)
     network = lstmstate.open_checkpoint(prefix).network()
     how = {"outputs": None if changed else "graph"}
-    loaded = network.load(**how)
+    loaded = network.load(RunOptions(**how))
     assert (loaded.engine, loaded.confirmed) == ("graph", None)
     reason = "operations? not explained" if changed else "its outputs are not m itself"
     x = np.full((BATCH, STEPS, INPUTS), -999.0, np.float32)
@@ -352,9 +353,9 @@ def test_another_placeholder_is_fed_or_named(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match=problem):
         network.load()
     for gain in (1.0, 0.5):  # a product with 1 is an operation that no cell has, too
-        assert network.load(feeds={"gain": gain}).engine == "graph"
+        assert network.load(RunOptions(feeds={"gain": gain})).engine == "graph"
     with pytest.raises(lstmstate.LstmstateError, match="no such placeholder"):
-        network.load(feeds={"nothing": 1.0})
+        network.load(RunOptions(feeds={"nothing": 1.0}))
 
 
 @pytest.mark.parametrize(
@@ -498,7 +499,7 @@ def reset_late(tf: Any, number: Any, c: Any, m: Any) -> Any:
 def test_a_step_that_reads_the_step_number_is_never_confirmed(tmp_path: Path) -> None:
     found = saved(tmp_path, looped(out_of_an_array, reset_late))
     with pytest.raises(UnsupportedError, match="reads the number of the step"):
-        found.network().load("numpy")
+        found.network().load(RunOptions("numpy"))
     with pytest.warns(UserWarning, match="reads the number of the step"):
         found.assert_run()
 
@@ -591,7 +592,7 @@ def test_a_sequence_is_reversed_by_a_slice_or_by_an_operation(whole: Any, tmp_pa
         return turned(outputs), last
 
     prefix, x, state, expected = saved(tmp_path, build)
-    loaded = lstmstate.open_checkpoint(prefix).network().load("graph")
+    loaded = lstmstate.open_checkpoint(prefix).network().load(RunOptions("graph"))
     assert loaded.network.is_bidirectional
     ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m)], keep="c")
     np.testing.assert_allclose(ran.outputs.swapaxes(0, 1), expected[0], atol=2e-6)
@@ -759,7 +760,7 @@ def test_a_cell_of_a_network_is_confirmed_by_its_own_loop(tmp_path: Path) -> Non
         assert (loaded.engine, loaded.confirmed) == ("numpy", True)
         if name == "back":  # alone it starts at the beginning of a sequence
             with pytest.raises(UnsupportedError, match="from the end of a sequence"):
-                network.load("graph")
+                network.load(RunOptions("graph"))
             continue
         given = state if name == "high" else None
         (one, _), (other, _) = (network.run(x, given, engine=e) for e in ("numpy", "graph"))
@@ -838,7 +839,7 @@ def test_cells_used_in_two_different_ways_are_not_run(
         return tf.nn.dynamic_rnn(cell, x, initial_state=state)
 
     with pytest.raises(UnsupportedError, match="more than once .*other.* not alike"):
-        saved(tmp_path, build).network().load("graph")
+        saved(tmp_path, build).network().load(RunOptions("graph"))
 
 
 def test_a_cell_that_the_graph_shows_to_be_another_is_not_advised(tmp_path: Path) -> None:
@@ -867,7 +868,7 @@ def test_a_cell_that_the_graph_shows_to_be_another_is_not_advised(tmp_path: Path
 def test_a_loop_that_takes_more_steps_than_its_input_has_is_refused(tmp_path: Path) -> None:
     twice = before_loop(lambda tf, x: tf.concat([x, x], 1))
     with pytest.raises(UnsupportedError, match="expected .* steps from the graph, got"):
-        saved(tmp_path, twice).network().load("graph")
+        saved(tmp_path, twice).network().load(RunOptions("graph"))
 
 
 def test_a_loop_that_ends_before_its_input_is_not_confirmed(tmp_path: Path) -> None:
@@ -923,7 +924,7 @@ def test_a_step_that_compares_values_is_never_confirmed(
 
     network = saved(tmp_path, in_loop(step) if loop else unrolled).network()
     with pytest.raises(UnsupportedError, match=r"compares? or rounds? values|differ"):
-        network.load("numpy")
+        network.load(RunOptions("numpy"))
 
 
 def test_lengths_are_fed_if_the_graph_ends_sequences_itself(shell: Shell, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from commands import (
 
 import lstmstate
 from lstmstate import LSTMNetwork, LSTMState, LstmstateError, StackState, UnsupportedError
+from lstmstate.model.network_loader import RunOptions
 
 LENGTHS = np.array([6, 1, 0, 4])
 NAMES = ("peephole_tuple", "sunspots", "bidirectional", "block_cell", "partitioned")
@@ -325,7 +326,7 @@ def test_an_option_overrides_the_files() -> None:
     assert np.abs(wide[1].c).max() > 0.75
     assert same(found.run(x, cell_clip=0.75, proj_clip=0.25, forget_bias=0.5), plain, 0)
     assert not same(found.run(x, activation="relu"), plain, 1e-3)
-    (settled,) = found.load(options={"cell_clip": None}).settled
+    (settled,) = found.load(RunOptions(given={"cell_clip": None})).settled
     assert settled.options["cell_clip"].source == "option"
     assert settled.contradicted["cell_clip"].value == 0.75
 

@@ -14,6 +14,7 @@ from writers import as_in_1_x, tensorflow
 
 import lstmstate
 from lstmstate import LSTMState, UnsupportedError
+from lstmstate.model.network_loader import RunOptions
 
 BATCH, STEPS, INPUTS, UNITS = 3, 5, 4, 6
 STATE = LSTMState(drawn(BATCH, UNITS, seed=7) / 2, drawn(BATCH, UNITS, seed=8) / 2)
@@ -255,4 +256,4 @@ def test_a_step_that_needs_flags_is_refused_without_them(tmp_path: Path) -> None
     prefix, _ = stepped(tmp_path, episodes, x, {"done": np.zeros((BATCH, STEPS))})
     with pytest.raises(UnsupportedError, match=r"done"):
         ran(prefix, x, STATE)
-    assert lstmstate.open_checkpoint(prefix).network().load(feeds={"done": 0}).confirmed
+    assert lstmstate.open_checkpoint(prefix).network().load(RunOptions(feeds={"done": 0})).confirmed

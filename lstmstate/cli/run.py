@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from lstmstate.cli import options, print_path
 from lstmstate.cli.batch import Batch
 from lstmstate.cli.command import Json, Options, define, option, refuse
 from lstmstate.cli.options import Arithmetic, Common, Part, Shape
-from lstmstate.errors import LstmstateError, UnsupportedError, WidthError, located, printable
+from lstmstate.errors import LstmstateError, printable
 from lstmstate.named_tuple import NamedTuple
 
 if TYPE_CHECKING:
-    from lstmstate.files.atomic import Outputs
-    from lstmstate.model.loaded_network import Loaded
-    from lstmstate.model.network_loader import OwnStart
-    from lstmstate.operations.sequences import Sequences
-    from lstmstate.state.formats.input_path import InputPath
-    from lstmstate.state.state import State
+    from lstmstate.operations.run import FileRun
 
 _EPILOG = """\b
 Examples:
@@ -186,13 +181,48 @@ class _Call(NamedTuple):
             ),
         )
 
+    def open(self) -> tuple[str, FileRun]:
+        """Return the checkpoint and the run; note the assumptions."""
+        common, strict = self.common, self.arithmetic.strict
+        ckpt = common.open_checkpoint(self.ckpt_path)
+        network = ckpt.network(cell=self.part.cell, stack=self.part.stack)
+        from lstmstate.model.network_loader import RunOptions
+        from lstmstate.operations.run import FileOptions, FileRun
 
-class _Rehearsed(Exception):  # noqa: N818 - no error
-    """Undoes a trial output."""
+        results, start = self.results, self.start
+        chosen = RunOptions(
+            self.computation.engine,
+            self.arithmetic.given,
+            self.computation.fed,
+            self.computation.outputs,
+        )
+        files = FileOptions(
+            state=start.state_path,
+            from_layout=start.from_layout,
+            zero_state=start.zero_state,
+            carry_state=start.carry_state,
+            allow_nan=start.allow_nan,
+            lengths=self.shape.lengths,
+            time_major=self.shape.time_major,
+            header=common.header,
+            checksums=not common.no_checksums,
+            all_states=results.all_states,
+            trace=results.trace,
+            kind=results.kind,
+            state_out=results.state_out,
+            state_layout=results.state_layout,
+            compress=results.compress,
+            force=results.force,
+            strict=strict,
+        )
+        run = FileRun(network, ckpt.prefix, chosen, files, common.note)
+        common.note_choice(self.ckpt_path, ckpt)
+        common.note_options(run.loaded.settled, strict=strict)
+        return ckpt.prefix, run
 
 
 class _Job:
-    """The network and the options of one call, the same for each input."""
+    """The run of one call, and the files that it writes."""
 
     def __init__(self, call: _Call) -> None:
         from lstmstate.engines import blas_threads
@@ -200,162 +230,27 @@ class _Job:
 
         blas_threads.begin_with_one_thread()
         self._call = call
-        self._tried = self._done = 0
-        self._noted: list[OwnStart] = []
-        ckpt = call.common.open_checkpoint(call.ckpt_path)
-        self._network = ckpt.network(cell=call.part.cell, stack=call.part.stack)
-        self._feeds = call.computation.fed
-        self._loaded = self._load()
-        self._prefix = ckpt.prefix
-        call.common.note_choice(call.ckpt_path, ckpt)
-        if call.start.carry_state and self._loaded.network.is_bidirectional:
-            raise LstmstateError(
-                "--carry-state is not for backward cells: they begin at the end of a sequence",
-                path=ckpt.prefix,
-                advice="leave --carry-state out",
-            )
-        self._refuse_parts(self._loaded)
-        strict = call.arithmetic.strict
-        call.common.note_options(self._loaded.settled, strict=strict)
-        if strict and self._loaded.beyond:
-            raise UnsupportedError(self._loaded.beyond[0], path=ckpt.prefix)
-        loaded = self._loaded
-        call.common.note([*loaded.notes, *loaded.beyond, *loaded.not_finite])
-        self._keep = "cmijfo" if call.results.trace else "cm" if call.results.all_states else ""
-        self._paths = {path: InputPath(path) for path in call.inputs}
-        state = call.start.state_path
-        self._state_path = None if state is None else InputPath(state)
-        if call.shape.lengths is not None:
-            InputPath(call.shape.lengths)  # counts as an input before it is opened
-        self._is_own = self._is_of_graph()
-        self._state = None if self._is_own else self._first_state()
-        self._targets = self._names(call.inputs)
-        self._refuse_state_out()
+        self._prefix, self._run = call.open()
+        self._paths = [InputPath(path) for path in call.inputs]
+        self._run.open_first_state()
+        self._targets = self._names()
+        self._run.rehearse_state_out(self._targets)
+        self._tried = 0
 
-    def _load(self, width: int | None = None) -> Loaded:
-        call = self._call
-        return self._network.load(
-            call.computation.engine,
-            call.arithmetic.given,
-            self._feeds,
-            call.computation.outputs,
-            width,
-            has_lengths=call.shape.lengths is not None,
-        )
-
-    def _refuse_parts(self, loaded: Loaded) -> None:
-        """Refuse --carry-state for a network that cannot continue from its state."""
-        if self._call.start.carry_state:
-            with located(self._prefix):
-                loaded.refuse_parts()
-
-    def _open(self, path: InputPath) -> tuple[Loaded, Sequences]:
-        """Return the sequences of an input, and the network for vectors of their width."""
-        from lstmstate.operations.run import open_input
-
-        call, loaded = self._call, self._loaded
-
-        def open_for(loaded: Loaded) -> Sequences:
-            start, header = call.start, call.common.header
-            how = vars(call.shape)
-            return open_input(loaded, path, allow_nan=start.allow_nan, header=header, **how)
-
-        try:
-            return loaded, open_for(loaded)
-        except WidthError as error:
-            if path.text == "-":  # stdin can be read once
-                raise
-            loaded = self._load(error.width)
-            if loaded.network.first.input_size != error.width:
-                raise
-        call.common.note(line for line in loaded.notes if line not in self._loaded.notes)
-        self._refuse_parts(loaded)
-        return loaded, open_for(loaded)
-
-    def _note_zeros(self, sequences: Sequences) -> None:
-        """Print a note if the graph begins with another state than zeros."""
-        own = self._network.own_start(self._feeds, sequences.batch, sequences.steps)
-        if own is None or own in self._noted:
-            return
-        self._noted.append(own)
-        advice = f"pass --state {printable(self._prefix)} to start from it"
-        if own.problem and not own.is_stored:
-            advice = "pass --state FILE to start from another"
-        if self._call.arithmetic.strict:
-            advice = f"{advice}, or pass --zero-state"
-            raise UnsupportedError(own.line, path=self._prefix, advice=advice)
-        self._call.common.note([f"{own.line}; {advice}"])
-
-    def _is_of_graph(self) -> bool:
-        """Return whether --state is CKPT, and the graph evaluates its own initial state."""
-        path = self._state_path
-        if path is None or path.text == "-" or path.place or self._call.start.from_layout:
-            return False
-        with suppress(LstmstateError):  # reading the state in it shows the problem
-            if path.kind is None and path.location.prefix == self._prefix:
-                own = self._network.own_start(self._feeds)
-                return own is not None and own.problem is None
-        return False
-
-    def _first_state(self) -> State | None:
-        from lstmstate.operations.run import open_state
-
-        start = self._call.start
-        if self._state_path is None:
-            return None
-        state, notes = open_state(
-            self._loaded,
-            self._state_path,
-            start.from_layout,
-            self._prefix,
-            allow_nan=start.allow_nan,
-            checksums=not self._call.common.no_checksums,
-            header=self._call.common.header,
-            orders=lambda shape: self._network.fed_orders(shape, self._feeds),
-        )
-        self._call.common.note(notes)
-        return state
-
-    def _refuse_state_out(self) -> None:
-        """Refuse a --state-out that cannot be written: a run may take hours until then."""
-        from lstmstate.files.atomic import Outputs
-        from lstmstate.state.formats.registry import kind_to_write
-
-        results = self._call.results
-        target = results.state_out
-        if target is None:
-            return
-        others = {os.path.realpath(name) for name in self._targets if name not in (None, "-")}
-        if os.path.realpath(target) in others:
-            raise LstmstateError("two outputs have the same name", path=target)
-        if kind_to_write(target, None).key == "npy" and results.state_layout is None:
-            raise LstmstateError(
-                "c and m are two arrays, and an .npy has one",
-                path=target,
-                advice="pass --state-layout flat, or write an .npz or .h5",
-            )
-        with suppress(_Rehearsed), Outputs(force=results.force) as outputs:
-            with located(target):
-                self._write_state(outputs, target, self._loaded.zero_state(1))
-            raise _Rehearsed
-
-    def _names(self, inputs: Sequence[str]) -> list[str | None]:
+    def _names(self) -> Sequence[str | None]:
         """Return the path of the results of each input."""
-        folder = self._call.results.out_dir
+        inputs, results = self._call.inputs, self._call.results
+        folder = results.out_dir
         if folder is None:
-            return [self._call.results.output] * len(inputs)
+            return [results.output] * len(inputs)
         from lstmstate.files.atomic import report_errors
-        from lstmstate.operations.convert import stem_of
+        from lstmstate.operations.run import result_name
 
-        ending = self._call.results.kind or "npz"
-        names: list[str | None] = []
-        for path in inputs:
-            one = self._paths[path]
-            stem = os.path.basename(stem_of(one.path)) if one.path != "-" else "stdin"
-            inner = f".{'_'.join(one.place.replace('/', ' ').split())}" if one.place else ""
-            name = os.path.join(folder, f"{stem}{inner}.{ending}")
+        names: list[str] = []
+        for path in self._paths:
+            name = result_name(path, folder, results.kind)
             if name in names:
-                both = f"{printable(inputs[names.index(name)])} and {printable(path)}"
+                both = f"{printable(inputs[names.index(name)])} and {printable(path.text)}"
                 words = f"would have one output, {printable(name)}: run them one by one, with -o"
                 refuse((True, f"{both} {words}"))
             names.append(name)
@@ -366,103 +261,36 @@ class _Job:
     def run(self, path: str) -> Json:
         """Run over one input, and print its outputs or their path; return the document."""
         from lstmstate.cli.report.run_report import run_document
-        from lstmstate.files.atomic import Outputs
-        from lstmstate.operations.run import run_input
 
-        call, results = self._call, self._call.results
-        number, self._tried = self._tried, self._tried + 1
-        if call.start.carry_state and self._done < number:
-            raise LstmstateError("not run: the input before it failed", path=path)
-        loaded, given = self._open(self._paths[path])
-        call.common.note(given.notes)
-        state, source = self._state, "zero"
-        if call.start.state_path is None and not call.start.zero_state and state is None:
-            self._note_zeros(given)
-        if self._is_own and state is None:
-            state, source = (
-                self._network.initial_state(given.batch, self._feeds, given.steps),
-                "file",
+        call, number = self._call, self._tried
+        self._tried += 1
+        one, target = self._run.open(self._paths[number]), self._targets[number]
+        is_last = self._tried == len(call.inputs)
+        with call.common.meter("running", one.sequences.steps, "steps") as meter:
+            done = self._run.run_one(
+                one,
+                target,
+                is_last=is_last,
+                figures=target is None or call.common.as_json,
+                advance=meter.add,
             )
-        elif state is not None:
-            source = "carried" if number and call.start.carry_state else "file"
-        target = self._targets[number]
-        state_target = results.state_out if self._tried == len(call.inputs) else None
-        with (
-            Outputs(force=results.force) as outputs,
-            call.common.meter("running", given.steps, "steps") as meter,
-        ):
-            with self._writer(outputs, target, given, loaded) as writer:
-                done = run_input(
-                    loaded,
-                    given,
-                    state,
-                    keep=self._keep,
-                    results=writer,
-                    figures=target is None or call.common.as_json,
-                    advance=meter.add,
-                )
-            if state_target is not None:
-                self._write_state(outputs, state_target, done.state)
-        if call.start.carry_state:
-            self._state = done.state
+        state_out = call.results.state_out
         document = run_document(
-            loaded,
+            one.loaded,
             self._prefix,
             path,
-            given,
+            one.sequences,
             done,
-            initial_state=(source, call.start.state_path if source == "file" else None),
-            written=(target, state_target),
+            initial_state=(one.source, call.start.state_path if one.source == "file" else None),
+            written=(target, state_out if is_last else None),
         )
         call.common.note(f"{path}: {line}" for line in done.notes)
-        self._done += 1
         if len(call.inputs) > 1:
             counted = f"{number + 1} of {len(call.inputs)}: {path}: {document['steps']:,} steps"
             call.common.note([counted])
-        if not call.common.as_json and "-" not in (target, results.state_out):
+        if not call.common.as_json and "-" not in (target, state_out):
             _print(document, is_first=number == 0)
         return document
-
-    def _writer(
-        self, outputs: Outputs, target: str | None, given: Sequences, loaded: Loaded
-    ) -> Any:
-        """Return the open file of the results, or a context without one."""
-        if target is None:
-            return nullcontext()
-        from lstmstate.operations import run
-        from lstmstate.state.formats.array_writer import open_writer
-        from lstmstate.state.formats.registry import kind_to_write
-
-        results = self._call.results
-        kind = kind_to_write(
-            target, results.kind, endings=".npz, .h5 or .npy", compress=results.compress
-        )
-        alone = kind.key == "npy"
-        if alone and self._keep:
-            raise LstmstateError(
-                "an .npy has the outputs only", path=target, advice="write an .npz or .h5"
-            )
-        if alone and results.state_out is None:
-            name = "an .npy" if target == "-" else target
-            self._call.common.note([f"{name} has the outputs only; --state-out writes the state"])
-        return open_writer(
-            outputs,
-            target,
-            kind,
-            run.plans(loaded, given, self._keep, alone=alone),
-            run.metadata(loaded, os.path.basename(self._prefix), alone=alone),
-            compress=results.compress,
-        )
-
-    def _write_state(self, outputs: Outputs, target: str, state: State) -> None:
-        from lstmstate.operations.convert import write_state
-        from lstmstate.operations.state_files import in_memory
-        from lstmstate.state.formats.registry import kind_to_write
-        from lstmstate.state.layouts import LAYOUTS
-        from lstmstate.state.stream import Stream
-
-        stream = Stream(in_memory(state), LAYOUTS[self._call.results.state_layout or "tuple"])
-        write_state(stream, outputs, target, kind_to_write(target))
 
 
 def _print(document: Json, *, is_first: bool) -> None:

@@ -147,7 +147,7 @@ class LSTMCheckpoint(RecognisedCheckpoint, metaclass=Brief):
 
     def _cell_network(self, name: str) -> LSTMNetwork:
         try:
-            return self.cell(name).network
+            return self.cell(name)
         except NotFoundError:
             found = self._of_graph([name])
             if found is None:

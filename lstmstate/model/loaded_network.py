@@ -60,7 +60,7 @@ class Loaded(NamedTuple):
             )
 
     @property
-    def cells(self) -> Network:
+    def recognised_network(self) -> Network:
         """The network with its weights: of cells that were recognised.
 
         Raises:

@@ -56,7 +56,6 @@ class LSTMNetwork(NetworkLoader, metaclass=Brief):
     ) -> None:
         super().__init__(parts, origin, graph)
         self.info = None if isinstance(parts, Route) else parts
-        self._warned: set[str] = set()
 
     if not TYPE_CHECKING:  # the fields of `info` are attributes, too
 
@@ -212,16 +211,13 @@ class LSTMNetwork(NetworkLoader, metaclass=Brief):
         """Load for an input; warn once of each assumption and of each run of the graph itself."""
         from lstmstate.engines.run_options import assumptions
 
-        engine, options, feeds, outputs = chosen[:4]
         width = x.shape[-1] if x is not None and x.ndim else None
-        loaded = self.load(engine, options, feeds, outputs, width, has_lengths=has_lengths)
+        loaded = self.load(chosen._replace(width=width, has_lengths=has_lengths))
         self._warn([*assumptions(loaded.settled), *loaded.notes, *loaded.beyond])
         return loaded
 
     def _warn(self, lines: Iterable[str]) -> None:
-        new = [line for line in dict.fromkeys(lines) if line not in self._warned]
-        self._warned.update(new)
-        warn(f"{self._path}: {line}" for line in new)
+        warn(f"{self._path}: {line}" for line in self.unseen(lines))
 
     def _run(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 
@@ -21,8 +21,6 @@ from lstmstate.named_tuple import NamedTuple
 from lstmstate.type_names import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from typing import Self
-
     import numpy as np
     from numpy.typing import NDArray
 
@@ -128,6 +126,12 @@ class RunOptions(NamedTuple):
         feeds, outputs = arguments.get("feeds"), arguments.get("outputs")
         return cls(arguments["engine"], given, feeds or {}, outputs)
 
+    @property
+    def key(self) -> tuple[object, ...]:
+        """The same for equal options, with the contents of arrays that are fed."""
+        given, feeds = sorted(self.given.items()), _contents(self.feeds)
+        return (self.engine, self.outputs, self.width, self.has_lengths, *given, *feeds)
+
     def refuse_others(self) -> None:
         """Refuse options that do not exist, and values that they cannot have."""
         from lstmstate.arguments import refuse_others
@@ -161,6 +165,7 @@ class NetworkLoader:
         self._graph = graph
         self._loaded: dict[tuple[object, ...], Loaded] = {}
         self._own: dict[tuple[object, ...], OwnStart | None] = {}
+        self._seen: set[str] = set()
 
     @cached_property
     def route(self) -> Route:
@@ -175,11 +180,6 @@ class NetworkLoader:
         return of_stack(parts) if isinstance(parts, Stack) else parts
 
     @property
-    def network(self) -> Self:
-        """The network itself: a cell and a stack are networks, too."""
-        return self
-
-    @property
     def model(self) -> GraphModel | None:
         """The graph's own networks; None without a graph."""
         return self._origin.model()
@@ -188,40 +188,28 @@ class NetworkLoader:
     def _names(self) -> list[str]:
         return [cell.name for cell in self.route.cells]
 
-    def load(
-        self,
-        engine: str = "auto",
-        options: Mapping[str, Value] | None = None,
-        feeds: Mapping[str, Any] | None = None,
-        outputs: str | None = None,
-        width: int | None = None,
-        *,
-        has_lengths: bool = False,
-    ) -> Loaded:
+    def load(self, chosen: RunOptions | None = None) -> Loaded:
         """Read the weights and prepare a run; the same call again costs nothing.
 
         A cell with a graph runs only if the graph's own step gives the same numbers.
-
-        Args:
-            engine, feeds, outputs, width, has_lengths: see `RunOptions`.
-            options: those of cells, `RunOptions.given`.
 
         Raises:
             UnknownOptionError: an option is in no file, and has no single default.
             LstmstateError: a cell cannot be run, the graph contradicts it, or a variable cannot be
                 read.
         """
-        chosen = RunOptions(engine, options or {}, feeds or {}, outputs, width, has_lengths)
+        chosen = chosen or RunOptions()
         chosen.refuse_others()
-        width, given = self._other_width(chosen), chosen.given
-        key = (engine, outputs, width, has_lengths, *sorted(given.items()), *_contents(feeds))
+        chosen = chosen._replace(width=self._other_width(chosen))
+        key = chosen.key
         if key not in self._loaded:
             try:
                 with located(self._path):
-                    loaded = self._load(chosen._replace(width=width))
+                    loaded = self._load(chosen)
                     networks = self.graph_networks()
                     handed = dict.fromkeys(line for one in networks for line in one.handed.values())
-                    beyond = self.model.beyond(networks) if self.model and outputs != "m" else ()
+                    model = self.model if chosen.outputs != "m" else None
+                    beyond = model.beyond(networks) if model is not None else ()
                     loaded = loaded._replace(handed=tuple(handed), beyond=beyond)
             finally:
                 self._origin.forget()
@@ -285,7 +273,7 @@ class NetworkLoader:
         networks = self._taking(chosen)
         if not networks:
             return self._confirm_part(model, loaded, given)
-        found = confirm(model, loaded.cells, networks, chosen.feeds, loaded.runner)
+        found = confirm(model, loaded.recognised_network, networks, chosen.feeds, loaded.runner)
         is_own = any(output.is_own for one in networks for output in one.outputs)
         if found.agrees and (self._unexplained is not None or is_own):
             # It may differ where it was not tried.
@@ -294,7 +282,8 @@ class NetworkLoader:
         if found.agrees is False and given:
             with suppress(UnknownOptionError):
                 usual = self.load_recognised("numpy", {})
-                if confirm(model, usual.cells, networks, chosen.feeds, usual.runner).agrees:
+                cells = usual.recognised_network
+                if confirm(model, cells, networks, chosen.feeds, usual.runner).agrees:
                     return None
         return found
 
@@ -307,15 +296,15 @@ class NetworkLoader:
         names = self._names
         backward = model.parts_of(names, is_reversed=True)
         if backward:
-            return confirm(model, loaded.cells, backward, is_turned=True)
+            return confirm(model, loaded.recognised_network, backward, is_turned=True)
         for around in model.networks_around(names):
             try:
                 whole = NetworkLoader(model.route(around), self._origin, around)
-                cells = whole.load_recognised("numpy", given).cells
+                cells = whole.load_recognised("numpy", given).recognised_network
             except LstmstateError:
                 continue
             return confirm_part(model, cells, around, names)
-        return confirm(model, loaded.cells, [])
+        return confirm(model, loaded.recognised_network, [])
 
     def _judge(
         self, loaded: Loaded, found: Confirmation, engine: str, *, is_stepped: bool
@@ -444,6 +433,12 @@ class NetworkLoader:
         if reason is not None:
             notes.insert(0, f"the graph's own step is run, which is exact and slower: {reason}")
         return Loaded(self.route, shape, runner, (), "graph", notes=tuple(notes))
+
+    def unseen(self, lines: Iterable[str]) -> list[str]:
+        """Return the lines that no call returned before: a user reads each once."""
+        new = [line for line in dict.fromkeys(lines) if line not in self._seen]
+        self._seen.update(new)
+        return new
 
     def starts(
         self, feeds: Mapping[str, Any] | None, batch: int | None = None, steps: int | None = None

@@ -181,7 +181,7 @@ class RecognisedCheckpoint:
                 if whole.agrees or len(names) == 1:
                     found |= dict.fromkeys(names, whole)
                     continue
-            found |= {name: self.cells[name].network.confirm() for name in names}
+            found |= {name: self.cells[name].confirm() for name in names}
         return found
 
     def _read(self, variable: str) -> NDArray[np.generic]:

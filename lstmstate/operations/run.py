@@ -1,18 +1,37 @@
-"""Runs of a network over a file of sequences, in chunks along time."""
+"""Runs of a network over files of sequences, in chunks along time, from a state to a state."""
 
 from __future__ import annotations
 
 import math
+import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lstmstate.arguments import name_nearest
 from lstmstate.cells.cell import CellShape, StateWidths
 from lstmstate.engines.network import Array, Lengths, Pair, spans
-from lstmstate.errors import LstmstateError, located, printable
+from lstmstate.engines.run_options import assumptions, remarks
+from lstmstate.errors import (
+    ArgumentError,
+    LstmstateError,
+    UnsupportedError,
+    WidthError,
+    located,
+    printable,
+    warn,
+)
+from lstmstate.files import STDIN, STDOUT
+from lstmstate.files.atomic import Outputs
+from lstmstate.files.inputs import gather
+from lstmstate.model.checkpoint import open_checkpoint
 from lstmstate.model.loaded_network import Loaded
+from lstmstate.model.network import LSTMNetwork
+from lstmstate.model.network_loader import RECORDED, OwnStart, Recorded, RunOptions
+from lstmstate.model.saved_states import refuse_layout
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.operations.sequences import Sequences, open_lengths, open_sequences
 from lstmstate.state.formats.input_path import InputPath
@@ -30,6 +49,67 @@ if TYPE_CHECKING:
 # cheap, and little compared with the memory of Python itself.
 _AT_ONCE_BYTES = 32 << 20
 _AT_ONCE_STEPS = 1 << 14  # so that progress is shown every second or so
+
+
+class FileOptions(NamedTuple):
+    """The files of a run other than inputs and outputs, and the ways to read and write all files.
+
+    Attributes:
+        state: the file with the state to begin with; None for zeros.
+        from_layout: its layout, if it is not recorded.
+        zero_state: whether to begin with zeros even if the graph begins with another state.
+        carry_state: whether each input begins with the state after the last one.
+        allow_nan: whether inputs and the state may have NaN or Inf.
+        lengths, time_major, header: see `open_input`.
+        checksums: whether to verify the checksums of a checkpoint with a state.
+        all_states: whether to write c and m of every step, too.
+        trace: whether to write the gates i, j, f and o of every step, too.
+        kind: the kind of file to write, if its name does not show it.
+        state_out: the file for the state after the last step.
+        state_layout: its layout, "tuple" by default.
+        compress: whether to compress outputs.
+        force: whether to replace files that exist.
+        strict: whether to refuse a graph with operations after the outputs, or with a state of its
+            own in place of zeros; otherwise these are noted.
+    """
+
+    state: str | None = None
+    from_layout: str | None = None
+    zero_state: bool = False
+    carry_state: bool = False
+    allow_nan: bool = False
+    lengths: str | None = None
+    time_major: bool = False
+    header: bool | None = None
+    checksums: bool = True
+    all_states: bool = False
+    trace: bool = False
+    kind: str | None = None
+    state_out: str | None = None
+    state_layout: str | None = None
+    compress: bool = False
+    force: bool = False
+    strict: bool = False
+
+    @property
+    def keep(self) -> str:
+        """The arrays to write of every step, letters of "cmijfo"."""
+        return "cmijfo" if self.trace else "cm" if self.all_states else ""
+
+
+class OpenInput(NamedTuple):
+    """An input that is open, and what to run over it.
+
+    Attributes:
+        loaded: the network for vectors of its width.
+        state: the state to begin with; None for zeros.
+        source: where that is from: "zero", "file" or "carried".
+    """
+
+    sequences: Sequences
+    loaded: Loaded
+    state: State | None
+    source: str
 
 
 class RunResult(NamedTuple):
@@ -55,6 +135,334 @@ class RunResult(NamedTuple):
             for half, values in zip("cm", cell, strict=True)
             if (words := stats_of(values, moments=False).words)
         ]
+
+
+@name_nearest
+def run(
+    checkpoint: str | os.PathLike[str],
+    inputs: str | os.PathLike[str],
+    *,
+    output: str | os.PathLike[str],
+    cell: str | None = None,
+    stack: str | None = None,
+    state: str | os.PathLike[str] | None = None,
+    from_layout: str | None = None,
+    zero_state: bool = False,
+    state_out: str | os.PathLike[str] | None = None,
+    state_layout: str | None = None,
+    all_states: bool = False,
+    trace: bool = False,
+    compress: bool = False,
+    force: bool = False,
+    lengths: str | None = None,
+    time_major: bool = False,
+    allow_nan: bool = False,
+    header: bool | None = None,
+    engine: str = "auto",
+    outputs: str | None = None,
+    feeds: Mapping[str, Any] | None = None,
+    forget_bias: float | Recorded = RECORDED,
+    cell_clip: float | Recorded | None = RECORDED,
+    proj_clip: float | Recorded | None = RECORDED,
+    activation: str | Recorded = RECORDED,
+    recurrent_activation: str | Recorded = RECORDED,
+    peepholes: bool | Recorded = RECORDED,
+    assume_defaults: bool = False,
+    checksums: bool = True,
+) -> State:
+    """Run over a file of sequences, in parts; write a file, and return the last state.
+
+    Args:
+        inputs, output, state, state_out: files as for `lstmstate run`.
+        from_layout, …, header: its flags.
+        engine, …, assume_defaults: as for `LSTMNetwork.run`.
+    """
+    chosen = RunOptions.of(locals())
+    for layout, name, file in (
+        (from_layout, "state", state),
+        (state_layout, "state_out", state_out),
+    ):
+        refuse_layout(layout)
+        if layout is not None and file is None:
+            raise ArgumentError(f"there is a layout of `{name}`, and no file", advice="pass both")
+    if zero_state and state is not None:
+        raise ArgumentError("`state` and `zero_state` contradict one another", advice="pass one")
+    files = FileOptions(
+        state=None if state is None else os.fspath(state),
+        from_layout=from_layout,
+        zero_state=zero_state,
+        allow_nan=allow_nan,
+        lengths=lengths,
+        time_major=time_major,
+        header=header,
+        checksums=checksums,
+        all_states=all_states,
+        trace=trace,
+        state_out=None if state_out is None else os.fspath(state_out),
+        state_layout=state_layout,
+        compress=compress,
+        force=force,
+    )
+    path, target = os.fspath(inputs), os.fspath(output)
+    notes: list[str] = []
+    with gather(), open_checkpoint(checkpoint, checksums=checksums) as ckpt:
+        network = ckpt.network(cell=cell, stack=stack)
+        job = FileRun(network, ckpt.prefix, chosen, files, notes.extend)
+        opened = InputPath(path)
+        job.open_first_state()
+        job.rehearse_state_out([target])
+        done = job.run_one(job.open(opened), target)
+        settled = job.loaded.settled
+    options = [f"{ckpt.prefix}: {line}" for line in (*assumptions(settled), *remarks(settled))]
+    warn([*ckpt.notes, *options, *notes, *(f"{path}: {line}" for line in done.notes)])
+    return done.state
+
+
+class FileRun:
+    """A run over files, each by itself, or from the state after the one before it.
+
+    Args:
+        network: the cells to run.
+        path: their checkpoint.
+        chosen: the options of the network.
+        files: the state to begin with, and the ways to read and write.
+        note: is called with lines for the user.
+
+    Attributes:
+        loaded: the network, for inputs of the usual width.
+
+    Raises:
+        LstmstateError: the network cannot be run, or not continue from its state.
+    """
+
+    def __init__(
+        self,
+        network: LSTMNetwork,
+        path: str,
+        chosen: RunOptions,
+        files: FileOptions,
+        note: Callable[[Iterable[str]], None],
+    ) -> None:
+        self._network = network
+        self._path = path
+        self._chosen = chosen._replace(has_lengths=files.lengths is not None)
+        self._files = files
+        self._note = note
+        self._state: State | None = None
+        self._is_own = False  # whether it is the one that the graph evaluates
+        self._opened = self._done = 0
+        self.loaded = network.load(self._chosen)
+        if files.carry_state and self.loaded.network.is_bidirectional:
+            raise LstmstateError(
+                "`carry_state=True` is not for backward cells: they begin at the end of a sequence",
+                path=path,
+                advice="leave `carry_state=True` out",
+            )
+        self._refuse_parts(self.loaded)
+
+    def _refuse_parts(self, loaded: Loaded) -> None:
+        """Refuse to carry the state of a network that cannot continue from it."""
+        if self._files.carry_state:
+            with located(self._path):
+                loaded.refuse_parts()
+
+    def open_first_state(self) -> None:
+        """Note the remarks on the network, and open the state to begin with."""
+        loaded, files = self.loaded, self._files
+        if files.strict and loaded.beyond:
+            raise UnsupportedError(loaded.beyond[0], path=self._path)
+        lines = [*loaded.notes, *loaded.beyond, *loaded.not_finite]
+        self._note(self._network.unseen(lines))
+        if files.lengths is not None:
+            InputPath(files.lengths)  # counts as an input before it is opened
+        if files.state is None:
+            return
+        path = InputPath(files.state)
+        self._is_own = self._is_of_graph(path)
+        if self._is_own:
+            return
+        self._state, notes = open_state(
+            loaded,
+            path,
+            files.from_layout,
+            self._path,
+            allow_nan=files.allow_nan,
+            checksums=files.checksums,
+            header=files.header,
+            orders=lambda shape: self._network.fed_orders(shape, self._chosen.feeds),
+        )
+        self._note(notes)
+
+    def _is_of_graph(self, path: InputPath) -> bool:
+        """Return whether a path is that of the network, and its graph evaluates its own state."""
+        if path.text == STDIN or path.place or self._files.from_layout:
+            return False
+        with suppress(LstmstateError):  # reading the state in it shows the problem
+            if path.kind is None and path.location.prefix == self._path:
+                own = self._network.own_start(self._chosen.feeds)
+                return own is not None and own.problem is None
+        return False
+
+    def rehearse_state_out(self, targets: Iterable[str | None]) -> None:
+        """Refuse a state file that cannot be written: a run may take hours until then.
+
+        Args:
+            targets: the files for the outputs.
+        """
+        from lstmstate.state.formats.registry import kind_to_write
+
+        target, layout = self._files.state_out, self._files.state_layout
+        if target is None:
+            return
+        others = {os.path.realpath(name) for name in targets if name not in (None, STDOUT)}
+        if os.path.realpath(target) in others:
+            raise LstmstateError("two outputs have the same name", path=target)
+        if kind_to_write(target, None).key == "npy" and layout is None:
+            raise LstmstateError(
+                "c and m are two arrays, and an .npy has one",
+                path=target,
+                advice="pass `state_layout='flat'`, or write an .npz or .h5",
+            )
+        with suppress(_Rehearsed), Outputs(force=self._files.force) as outputs:
+            with located(target):
+                self._write_state(outputs, target, self.loaded.zero_state(1))
+            raise _Rehearsed
+
+    def open(self, path: InputPath) -> OpenInput:
+        """Open an input, the network for its width, and the state that it begins with."""
+        files, number = self._files, self._opened
+        self._opened += 1
+        if files.carry_state and self._done < number:
+            raise LstmstateError("not run: the input before it failed", path=path.text)
+        loaded, sequences = self._open_input(path)
+        self._note(sequences.notes)
+        state, source = self._state, "zero"
+        if state is not None:
+            source = "carried" if number and files.carry_state else "file"
+        elif self._is_own:
+            sizes = sequences.batch, self._chosen.feeds, sequences.steps
+            state, source = self._network.initial_state(*sizes), "file"
+        elif not files.zero_state:
+            own = self._network.own_start(self._chosen.feeds, sequences.batch, sequences.steps)
+            if own is not None:
+                self._note_zeros(own)
+        return OpenInput(sequences, loaded, state, source)
+
+    def _open_input(self, path: InputPath) -> tuple[Loaded, Sequences]:
+        """Return the network for vectors of an input's width, and the sequences."""
+        files, loaded = self._files, self.loaded
+        how: dict[str, Any] = {
+            "lengths": files.lengths,
+            "time_major": files.time_major,
+            "allow_nan": files.allow_nan,
+            "header": files.header,
+        }
+        try:
+            return loaded, open_input(loaded, path, **how)
+        except WidthError as error:
+            if path.text == STDIN:  # it can be read once
+                raise
+            loaded = self._network.load(self._chosen._replace(width=error.width))
+            if loaded.network.first.input_size != error.width:
+                raise
+        self._note(self._network.unseen(loaded.notes))
+        self._refuse_parts(loaded)
+        return loaded, open_input(loaded, path, **how)
+
+    def _note_zeros(self, own: OwnStart) -> None:
+        """Note that the graph begins with a state of its own, and this run with zeros."""
+        advice = f"pass `state='{printable(self._path)}'` to start from it"
+        if own.problem and not own.is_stored:
+            advice = "pass `state=FILE` to start from another"
+        if self._files.strict:
+            advice = f"{advice}, or pass `zero_state=True`"
+            raise UnsupportedError(own.line, path=self._path, advice=advice)
+        self._note(self._network.unseen([f"{own.line}; {advice}"]))
+
+    def run_one(
+        self,
+        one: OpenInput,
+        target: str | None,
+        *,
+        is_last: bool = True,
+        figures: bool = False,
+        advance: Advance = ignore,
+    ) -> RunResult:
+        """Run over an input, and write the outputs and, after the last input, the state.
+
+        Args:
+            target: the file for the outputs, if any.
+            figures, advance: see `run_input`.
+        """
+        files = self._files
+        with Outputs(force=files.force) as outputs:
+            with self._open_writer(outputs, target, one) as writer:
+                done = run_input(
+                    one.loaded,
+                    one.sequences,
+                    one.state,
+                    keep=files.keep,
+                    results=writer,
+                    figures=figures,
+                    advance=advance,
+                )
+            if files.state_out is not None and is_last:
+                self._write_state(outputs, files.state_out, done.state)
+        if files.carry_state:
+            self._state = done.state
+        self._done += 1
+        return done
+
+    def _open_writer(
+        self, outputs: Outputs, target: str | None, one: OpenInput
+    ) -> AbstractContextManager[ArrayWriter | None]:
+        """Open the file of the results, if there is one."""
+        if target is None:
+            return nullcontext()
+        from lstmstate.state.formats.array_writer import open_writer
+        from lstmstate.state.formats.registry import kind_to_write
+
+        files = self._files
+        kind = kind_to_write(target, files.kind, endings=".npz, .h5 or .npy")
+        alone = kind.key == "npy"
+        if alone and files.keep:
+            raise LstmstateError(
+                "an .npy has the outputs only", path=target, advice="write an .npz or .h5"
+            )
+        if alone and files.state_out is None:
+            name = "an .npy" if target == STDOUT else target
+            self._note([f"{name} has the outputs only; `state_out=...` writes the state"])
+        if files.compress and alone:
+            raise LstmstateError("only .npz and .h5 are compressed", path=target)
+        return open_writer(
+            outputs,
+            target,
+            kind,
+            plans(one.loaded, one.sequences, files.keep, alone=alone),
+            metadata(one.loaded, os.path.basename(self._path), alone=alone),
+            compress=files.compress,
+        )
+
+    def _write_state(self, outputs: Outputs, target: str, state: State) -> None:
+        from lstmstate.operations.convert import write_state
+        from lstmstate.operations.state_files import in_memory
+        from lstmstate.state.formats.registry import kind_to_write
+
+        stream = Stream(in_memory(state), LAYOUTS[self._files.state_layout or "tuple"])
+        write_state(stream, outputs, target, kind_to_write(target))
+
+
+class _Rehearsed(Exception):  # noqa: N818 - no error
+    """Undoes a trial output."""
+
+
+def result_name(path: InputPath, folder: str, kind: str | None) -> str:
+    """Return the file in a folder for the results of an input: `x.npz`, and `x.KEY.npz`."""
+    from lstmstate.operations.convert import stem_of
+
+    stem = os.path.basename(stem_of(path.path)) if path.path != STDIN else "stdin"
+    inner = f".{'_'.join(path.place.replace('/', ' ').split())}" if path.place else ""
+    return os.path.join(folder, f"{stem}{inner}.{kind or 'npz'}")
 
 
 def open_input(

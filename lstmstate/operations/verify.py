@@ -269,7 +269,7 @@ def networks_of(
         return [part for network in ckpt.graph_networks() for part in _chained(ckpt, network)]
     if not ckpt.cells:
         raise LstmstateError(ckpt.no_cells, path=ckpt.prefix)
-    return [one.network for one in ckpt.cells.values()]
+    return [*ckpt.cells.values()]
 
 
 def _chained(ckpt: LSTMCheckpoint, network: LSTMNetwork) -> list[LSTMNetwork]:
@@ -279,7 +279,7 @@ def _chained(ckpt: LSTMCheckpoint, network: LSTMNetwork) -> list[LSTMNetwork]:
         refuse_gaps(network.route)
     except UnsupportedError:
         if set(names) <= set(ckpt.cells):
-            return [ckpt.cells[name].network for name in names]
+            return [ckpt.cells[name] for name in names]
     return [network]
 
 
@@ -301,7 +301,7 @@ def load_pair(
     ours = network.load_recognised("numpy" if engine == "auto" else engine, options)
     if ours.not_finite:
         raise UnsupportedError(f"{ours.not_finite[0]}: there is nothing to compare")
-    exact = in_float64(ours.cells)
+    exact = in_float64(ours.recognised_network)
     bound = TOLERANCE if tolerance is None else tolerance
     wide = ours._replace(network=exact, runner=engines.load("numpy", exact))
     if ours.engine != "numpy":
@@ -315,9 +315,9 @@ def load_pair(
         try:
             runner: Runner = engines.load("tensorflow", exact)
         except UnsupportedError:  # its block cells have no float64
-            runner = engines.load("tensorflow", ours.cells)
+            runner = engines.load("tensorflow", ours.recognised_network)
             bound = max(bound, BLOCK_TOLERANCE) if tolerance is None else bound
-            wide, exact = ours, ours.cells
+            wide, exact = ours, ours.recognised_network
     else:
         model, found = network.model, network.graph_networks()
         if model is None or not found:
@@ -339,7 +339,7 @@ def _measure_rounding(exact: Loaded, ours: Loaded) -> float:
     """Return the distance of an engine from float64 on random data, with some room."""
     x, states = _make_random_data(exact, FEW, 1)
     first = exact.runner.run(x, states)
-    kind = ours.cells.dtype
+    kind = ours.recognised_network.dtype
     second = ours.runner.run(x.astype(kind), [(c.astype(kind), m.astype(kind)) for c, m in states])
     return 8 * float(np.abs(first.outputs - second.outputs).max())
 
@@ -386,7 +386,7 @@ def _over_steps(both: EnginePair, steps: int, seed: int) -> Trial:
     ours, judge = both.ours, both.judge
     batch = _find_batch(judge.runner)
     x, states = _make_random_data(ours, steps, seed, batch)
-    stages = ours.cells.stages
+    stages = ours.recognised_network.stages
     backward = [bool(k) for stage in stages for k, chain in enumerate(stage) for _ in chain]
     gauges = _make_gauges(both, steps, batch, of_steps=True)
     pairs = step_by_step(ours.runner, judge.runner, x, states, backward)
