@@ -243,7 +243,7 @@ def test_a_pipe_that_does_not_wait_gets_everything(
     tmp_path: Path, large: Path, environment: dict[str, str], by: str
 ) -> None:
     script = (
-        "import sys, lstmstate as l; l.convert(sys.argv[1], '-', layout='flat', cells=[(9, 91)])"
+        "import sys, lstmstate as l; l.convert(sys.argv[1], '-', layout='tuple', cells=[(9, 91)])"
     )
     command = [*CONVERT, large] if by == "command" else [sys.executable, "-c", script, large]
     reader, writer = os.pipe()
