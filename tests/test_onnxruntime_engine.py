@@ -212,7 +212,10 @@ print(build_model(alone(cell(np.random.default_rng(0), 2, 3))).graph.node[0].op_
         ({"proj": 2, "proj_clip": 1.0, "cell_clip": 3.0}, "projection, proj_clip, cell_clip"),
         ({"norms": "ijfoc"}, "layer norm"),
         ({"activation": "selu"}, "activation selu"),
-        ({"recurrent_activation": "erf", "candidate": "sin"}, "activation erf, activation sin"),
+        (
+            {"recurrent_activation": "erf", "candidate": "sin"},
+            "activation sin, recurrent activation erf",
+        ),
         (
             {"gates": "jfo", "recurrent_activation": "tanh"},
             "i = 1 - f with the activation tanh",

@@ -23,6 +23,7 @@ COMMANDS = {
     "split": "split a flat state into the two files c and m",
     "concat": "join c and m of one cell or more into one flat state",
     "run": "run the cells over data, from a state to a state",
+    "export": "weights of cells for torch, Keras, ONNX and other programs",
     "verify": "compare lstmstate with TensorFlow's own cell, or the graph's own step",
     "diff": "compare two states or two checkpoints, within a tolerance",
     "check": "assertions for CI: widths, layout, finite values, names",

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lstmstate.cells.activations import BY_NAME
-from lstmstate.engines.network import Arithmetic, Array, Network, Stage, split_gates
+from lstmstate.engines.expressible import Expressible, refuse_missing_parts
+from lstmstate.engines.gate_weights import gate_weights
+from lstmstate.engines.network import Arithmetic, Array, Network, Stage
 from lstmstate.errors import UnsupportedError, printable
 
 if TYPE_CHECKING:
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 _OPSET, _IR_VERSION = 14, 7
 _GATES, _PEEPHOLES = "iofj", "iof"
 _DIRECTIONS = ("forward", "reverse")  # of a stage's chains
+_ONNX_FUNCTIONS = tuple(name for name, row in BY_NAME.items() if row.onnx is not None)
+_OPERATOR = Expressible(
+    activations=_ONNX_FUNCTIONS, gates=_ONNX_FUNCTIONS, splits_activations=True, peepholes=True
+)
 _MODEL_BYTES = (1 << 31) - 1  # protobuf: a message has less than 2 GiB
 
 
@@ -60,37 +66,13 @@ def build_model(
 
 def check(network: Network) -> None:
     """Raise UnsupportedError if ONNX's LSTM cannot express a cell, with all that it lacks."""
-    for cell in network.cells:
-        found = _obstacles(cell)
-        if found:
-            raise UnsupportedError(
-                f"ONNX's LSTM cannot express this {cell.family}: it has {', '.join(found)}",
-                tensor=cell.name,
-            )
+    refuse_missing_parts(network, _OPERATOR, "ONNX's LSTM")
     nbytes = sum(_nbytes(cell) for cell in network.cells)
     if nbytes > _MODEL_BYTES:
         raise UnsupportedError(
             f"its weights are {nbytes:,} bytes in ONNX, and a model has less than 2 GiB",
             tensor=network.first.name,
         )
-
-
-def _obstacles(cell: Arithmetic) -> list[str]:
-    """Return all that ONNX's LSTM does not have of a cell."""
-    is_coupled = "i" not in cell.gates
-    gates = cell.recurrent_activation
-    lacks = {
-        f"dtype {cell.dtype}": cell.dtype != "float32",
-        "projection": cell.projection is not None,
-        "proj_clip": cell.projection is not None and cell.proj_clip is not None,
-        "cell_clip": cell.cell_clip is not None,
-        "layer norm": bool(cell.norms),
-        # i has the weights of f, negative.
-        f"i = 1 - f with the activation {gates}": is_coupled and not BY_NAME[gates].is_symmetric,
-    }
-    for name in (gates, cell.candidate, cell.activation):
-        lacks[f"activation {name}"] = BY_NAME[name].onnx is None
-    return [thing for thing, is_there in lacks.items() if is_there]
 
 
 def _nbytes(cell: Arithmetic) -> int:
@@ -200,23 +182,15 @@ def _info(name: str, *shape: Any, dtype: int = 1) -> onnx.ValueInfoProto:
 def _weights(cell: Arithmetic) -> dict[str, Array]:
     """Return the inputs W `[1, 4H, I]`, R `[1, 4H, H]`, B `[1, 8H]` and P `[1, 3H]` of a cell."""
     units = cell.widths.c
-    kernel, bias = split_gates(cell.kernel, cell.gates), split_gates(cell.bias, cell.gates)
-    bias["f"] = bias["f"] + np.float32(cell.forget_bias)
-    recurrent = split_gates(cell.recurrent, cell.gates)
-    if cell.recurrent.ndim == 1:  # each unit sees its own m
-        recurrent = {gate: np.diag(weights) for gate, weights in recurrent.items()}
-    peepholes = dict(cell.peepholes)
-    if "i" not in cell.gates:
-        for part in (kernel, recurrent, bias, peepholes):
-            if "f" in part:
-                part["i"] = -part["f"]
+    by_gate = gate_weights(cell)
     zeros = np.zeros(units, np.float32)
     found = {
-        "W": np.concatenate([kernel[gate].T for gate in _GATES]),
-        "R": np.concatenate([recurrent[gate].T for gate in _GATES]),
+        "W": np.concatenate([by_gate[gate].kernel.T for gate in _GATES]),
+        "R": np.concatenate([by_gate[gate].recurrent.T for gate in _GATES]),
         # The second half is another bias, of the recurrent part.
-        "B": np.concatenate([*(bias[gate] for gate in _GATES), np.zeros(4 * units, np.float32)]),
+        "B": np.concatenate([*(by_gate[gate].bias for gate in _GATES), np.tile(zeros, 4)]),
     }
-    if peepholes:
-        found["P"] = np.concatenate([peepholes.get(gate, zeros) for gate in _PEEPHOLES])
+    if cell.peepholes:
+        peepholes = [by_gate[gate].peephole for gate in _PEEPHOLES]
+        found["P"] = np.concatenate([zeros if one is None else one for one in peepholes])
     return {name: array[None] for name, array in found.items()}

@@ -1,0 +1,43 @@
+"""The layers of a network, as libraries build them: each in one direction, or in both."""
+
+from __future__ import annotations
+
+from lstmstate.engines.network import Arithmetic, Network
+from lstmstate.errors import UnsupportedError
+
+Layer = tuple[Arithmetic, ...]  # the forward cell, and the backward one
+
+
+def layers_of(network: Network, program: str) -> list[Layer]:
+    """Return the layers of a network that is built layer by layer, of one width.
+
+    Raises:
+        UnsupportedError: the program has no such network.
+    """
+    if len(network.stages) == 1 and len(network.stages[0]) == 1:
+        return [(cell,) for cell in network.stages[0][0]]
+    if any(len(chain) > 1 for stage in network.stages for chain in stage):
+        raise UnsupportedError(
+            f"{program} joins the two directions after each layer, and this network after all",
+            tensor=network.first.name,
+            advice="export the stack of each direction by itself: `stack='NAME'`",
+        )
+    if len({len(stage) for stage in network.stages}) > 1:
+        raise UnsupportedError(
+            f"{program} runs all layers in one direction, or all in both",
+            tensor=network.first.name,
+            advice="export its cells one by one: `cell='NAME'`",
+        )
+    return [tuple(chain[0] for chain in stage) for stage in network.stages]
+
+
+def refuse_unlike_widths(layers: list[Layer], program: str) -> None:
+    """Refuse cells of several widths of c or m."""
+    widths = sorted({cell.widths for layer in layers for cell in layer})
+    if len(widths) > 1:
+        found = " and ".join(f"{c}:{m}" for c, m in widths[:2])
+        raise UnsupportedError(
+            f"{program} has layers of one width, and these have {found}",
+            tensor=layers[0][0].name,
+            advice="export the cells one by one: `cell='NAME'`",
+        )

@@ -1,0 +1,93 @@
+"""The programs that weights are exported for: one table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from lstmstate.cells.activations import ACTIVATIONS
+from lstmstate.engines.expressible import Expressible
+from lstmstate.engines.network import Array, Network
+from lstmstate.errors import ArgumentError
+from lstmstate.named_tuple import NamedTuple
+
+ARRAYS = ("npz", "h5")  # the kinds of files for arrays by name
+
+
+class Target(NamedTuple):
+    """A program that weights are exported for.
+
+    Attributes:
+        key: its name on the command line.
+        program: its class or format, for tables and messages.
+        module: in `lstmstate.exports`: it has `arrays(network)`, which returns the weights by name,
+            and `source(network, path)`, which returns a Python program that runs them. It takes `x`
+            `[batch, time, input]` and `state`, arrays by the names of its layout, all of NumPy, and
+            leaves `outputs` and the `state` after them.
+        has: the cells that it can express.
+        state: the layout of its state.
+        names: how it names the weights, for tables.
+        adds_to_f: what it adds to the forget gate at run time.
+        kinds: the kinds of files, the first by default.
+    """
+
+    key: str
+    program: str
+    module: str
+    has: Expressible
+    state: str
+    names: str
+    adds_to_f: float = 0.0
+    kinds: tuple[str, ...] = ARRAYS
+
+    def arrays(self, network: Network) -> Mapping[str, Array]:
+        """Return the weights by name."""
+        found: Mapping[str, Array] = self._module.arrays(network)
+        return found
+
+    def source(self, network: Network, path: str) -> str:
+        """Return the program that runs them."""
+        found: str = self._module.source(network, path)
+        return found
+
+    @property
+    def _module(self) -> Any:
+        return import_module(f"lstmstate.exports.{self.module}")
+
+
+_ALL = ("float16", "float32", "float64")
+_EVERYTHING = Expressible(_ALL, ACTIVATIONS, ACTIVATIONS, *[True] * 6)
+
+TARGETS = (
+    Target(
+        "gates",
+        "arrays of each gate",
+        "gate_arrays",
+        _EVERYTHING,
+        "tuple",
+        "CELL/i/kernel, CELL/i/recurrent, CELL/i/bias, …",
+    ),
+    Target(
+        "torch",
+        "torch.nn.LSTM",
+        "torch_lstm",
+        Expressible(_ALL, narrow_projection=True),
+        "torch",
+        "weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, weight_hr_l0",
+    ),
+)
+BY_KEY = {row.key: row for row in TARGETS}
+
+
+def target_of(key: str) -> Target:
+    """Return the target of a name.
+
+    Raises:
+        ArgumentError: there is none.
+    """
+    if key not in BY_KEY:
+        raise ArgumentError(
+            f"there is no target {key!r:.40}", advice=f"pass one of {', '.join(BY_KEY)}"
+        )
+    return BY_KEY[key]

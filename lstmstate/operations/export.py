@@ -1,0 +1,210 @@
+"""Export of weights for other programs, with a README of how to load them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from lstmstate import __version__
+from lstmstate.arguments import name_nearest
+from lstmstate.engines.expressible import refuse_missing_parts
+from lstmstate.engines.network import Array, Network, no_states
+from lstmstate.engines.run_options import assumptions, remarks
+from lstmstate.errors import MissingExtraError, UnsupportedError, located, printable, warn
+from lstmstate.exports.targets import Target, target_of
+from lstmstate.files.atomic import Outputs
+from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
+from lstmstate.model.loaded_network import Loaded
+from lstmstate.model.network_loader import RECORDED, Recorded, RunOptions
+from lstmstate.named_tuple import NamedTuple
+from lstmstate.operations.convert import stem_of
+from lstmstate.state.formats.array_writer import PlannedArray, open_writer
+from lstmstate.state.formats.registry import kind_to_write
+from lstmstate.state.layouts import LAYOUTS, to_arrays
+
+_TRIAL = (2, 7)  # batch and steps of a check
+_WITHOUT = "export to 'gates', which takes every cell: `to='gates'`"
+
+
+class Export(NamedTuple):
+    """Weights of a network for a target, before they are written.
+
+    Attributes:
+        prefix: the checkpoint.
+        loaded: the network.
+        path: the file to write.
+        arrays: the weights by name.
+    """
+
+    target: Target
+    prefix: str
+    loaded: Loaded
+    path: str
+    arrays: Mapping[str, Array]
+
+    @property
+    def network(self) -> Network:
+        """The network with its weights."""
+        return self.loaded.recognised_network
+
+    @property
+    def readme(self) -> str:
+        """The path of the README to write next to it."""
+        return f"{stem_of(self.path)}.README.md"
+
+    def write(self, outputs: Outputs) -> None:
+        """Write the weights and their README."""
+        kind = kind_to_write(self.path, endings=" or ".join(f".{k}" for k in self.target.kinds))
+        if kind.key not in self.target.kinds:
+            raise UnsupportedError(
+                f"{kind.words} has no place for the weights of {self.target.program}",
+                path=self.path,
+                advice=f"end the name in {' or '.join(f'.{k}' for k in self.target.kinds)}",
+            )
+        plans = [PlannedArray(n, a.shape, a.dtype) for n, a in self.arrays.items()]
+        with open_writer(outputs, self.path, kind, plans, None) as writer:
+            for name, array in self.arrays.items():
+                writer.write(name, 0, array)
+        with outputs.open(self.readme) as file:
+            file.write(self.describe().encode())
+
+    def describe(self) -> str:
+        """Return the text of the README."""
+        cells, target = self.network.cells, self.target
+        names = ", ".join(printable(cell.name) or "/" for cell in cells)
+        folded = [
+            f"- The forget_bias {cell.forget_bias:g} of {printable(cell.name) or 'the cell'} is in "
+            "the bias of its forget gate."
+            for cell in cells
+            if cell.forget_bias != target.adds_to_f
+        ]
+        return "\n".join(
+            [
+                f"# {names} for {target.program}",
+                "",
+                f"Exported by lstmstate {__version__} from {printable(self.prefix)}.",
+                "",
+                *folded,
+                f"- State: the layout `{target.state}` of `lstmstate convert --to {target.state}`.",
+                f"- `x` is [batch, time, {self.network.first.input_size}], and `state` has the "
+                "arrays of that layout. The program leaves `outputs` and the `state` after them.",
+                "",
+                "```python",
+                self.target.source(self.network, os.path.basename(self.path)).rstrip("\n"),
+                "```",
+                "",
+            ]
+        )
+
+    def check(self, seed: int = 0) -> float:
+        """Return the largest difference between the written export, run by its program, and ours.
+
+        Raises:
+            MissingExtraError: the program's packages are not installed.
+        """
+        batch, steps = _TRIAL
+        network, rng = self.network, np.random.default_rng(seed)
+
+        def numbers(*shape: int) -> Array:
+            found: Array = rng.uniform(-1, 1, shape).astype(network.dtype)
+            return found
+
+        x = numbers(batch, steps, network.first.input_size)
+        pairs = [(numbers(*c.shape), numbers(*m.shape)) for c, m in no_states(network, batch)]
+        ran = self.loaded.runner.run(np.ascontiguousarray(x.swapaxes(0, 1)), pairs)
+        layout = LAYOUTS[self.target.state]
+        expected = to_arrays(layout, self.loaded.state(ran.states))
+        names: dict[str, Any] = {
+            "x": x,
+            "state": to_arrays(layout, self.loaded.state(pairs)),
+        }
+        try:
+            exec(self.target.source(network, self.path), names)
+        except ImportError as error:
+            raise MissingExtraError(
+                f"the check runs {self.target.program}, and {error.name} is not installed here",
+                advice=f"pip install {error.name}",
+            ) from error
+        found = {"outputs": names["outputs"], **names["state"]}
+        wanted = {"outputs": ran.outputs.swapaxes(0, 1), **expected}
+        return max(
+            float(np.abs(np.asarray(found[name]) - values).max(initial=0.0))
+            for name, values in wanted.items()
+        )
+
+
+class ExportRequest(NamedTuple):
+    """The cells to export, and the file to write.
+
+    Attributes:
+        to: the key of a target.
+        output: the file.
+        cell, stack: the part of the checkpoint; the only one by default.
+        options: of the cells, as for a run.
+    """
+
+    to: str
+    output: str
+    cell: str | None = None
+    stack: str | None = None
+    options: RunOptions = RunOptions()
+
+
+def export_opened(ckpt: LSTMCheckpoint, request: ExportRequest) -> Export:
+    """Return the export of cells of a checkpoint.
+
+    Raises:
+        UnsupportedError: the target cannot express them, or only the graph has their step.
+    """
+    target = target_of(request.to)
+    loaded = ckpt.network(cell=request.cell, stack=request.stack).load(request.options)
+    with located(ckpt.prefix):
+        if not isinstance(loaded.network, Network):
+            raise UnsupportedError(
+                f"it has no weights of cells: {loaded.notes[0]}",
+                tensor=loaded.route.name,
+            )
+        refuse_missing_parts(loaded.network, target.has, target.program, _WITHOUT)
+        arrays = target.arrays(loaded.network)
+    return Export(target, ckpt.prefix, loaded, request.output, arrays)
+
+
+@name_nearest
+def export(
+    checkpoint: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    to: str,
+    cell: str | None = None,
+    stack: str | None = None,
+    force: bool = False,
+    forget_bias: float | Recorded = RECORDED,
+    cell_clip: float | Recorded | None = RECORDED,
+    proj_clip: float | Recorded | None = RECORDED,
+    activation: str | Recorded = RECORDED,
+    recurrent_activation: str | Recorded = RECORDED,
+    peepholes: bool | Recorded = RECORDED,
+    assume_defaults: bool = False,
+    checksums: bool = True,
+) -> None:
+    """Write the weights of cells for another program, with a README of how to load them.
+
+    Args:
+        output: the file; the README is next to it.
+        to: the program, a key of `lstmstate export --list`.
+        cell, stack: the part of the checkpoint; the only one by default.
+        force: whether to replace files that exist.
+        forget_bias, …, assume_defaults: as for `LSTMNetwork.run`.
+        checksums: whether to verify the checksums of the checkpoint.
+    """
+    options = RunOptions.of({"engine": "auto", **locals()})
+    request = ExportRequest(to, os.fspath(output), cell, stack, options)
+    with Outputs(force=force) as outputs, open_checkpoint(checkpoint, checksums=checksums) as ckpt:
+        made = export_opened(ckpt, request)
+        made.write(outputs)
+        settled = made.loaded.settled
+        lines = [f"{ckpt.prefix}: {line}" for line in (*assumptions(settled), *remarks(settled))]
+        warn([*ckpt.notes, *lines])

@@ -1,0 +1,31 @@
+"""Networks exported into files, and run there by their own library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lstmstate import engines
+from lstmstate.engines.expressible import refuse_missing_parts
+from lstmstate.engines.network import Network
+from lstmstate.exports.targets import target_of
+from lstmstate.files.atomic import Outputs
+from lstmstate.model.loaded_network import Loaded
+from lstmstate.operations.export import Export
+
+
+def export(network: Network, to: str, path: Path) -> Export:
+    """Write a network for a target, and return the export."""
+    target = target_of(to)
+    route: Any = None
+    refuse_missing_parts(network, target.has, target.program)
+    loaded = Loaded(route, network, engines.load("numpy", network), (), "numpy")
+    made = Export(target, "made by a test", loaded, str(path), target.arrays(network))
+    with Outputs() as outputs:
+        made.write(outputs)
+    return made
+
+
+def difference(network: Network, to: str, path: Path, seed: int = 0) -> float:
+    """Return the largest difference of an exported network, run by its library, from ours."""
+    return export(network, to, path).check(seed)
