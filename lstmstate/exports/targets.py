@@ -21,8 +21,8 @@ class Target(NamedTuple):
     Attributes:
         key: its name on the command line.
         program: its class or format, for tables and messages.
-        module: in `lstmstate.exports`: it has `arrays(network)`, which returns the weights by name,
-            and `source(network, path)`, which returns a Python program that runs them. It takes `x`
+        module: in `lstmstate.exports`, "" for variables as they are. It has
+            `arrays(network)`, which returns the weights by name, and `source(network, path)`, which returns a Python program that runs them. It takes `x`
             `[batch, time, input]` and `state`, arrays by the names of its layout, all of NumPy, and
             leaves `outputs` and the `state` after them.
         has: the cells that it can express.
@@ -59,7 +59,17 @@ class Target(NamedTuple):
 _ALL = ("float16", "float32", "float64")
 _EVERYTHING = Expressible(_ALL, ACTIVATIONS, ACTIVATIONS, *[True] * 6)
 
+VARIABLES = Target(
+    "arrays",
+    "variables as they are",
+    "",
+    _EVERYTHING,
+    "tuple",
+    "their own names",
+    kinds=("npz", "h5", "npy"),
+)
 TARGETS = (
+    VARIABLES,
     Target(
         "gates",
         "arrays of each gate",
