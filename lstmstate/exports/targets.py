@@ -21,10 +21,10 @@ class Target(NamedTuple):
     Attributes:
         key: its name on the command line.
         program: its class or format, for tables and messages.
-        module: in `lstmstate.exports`, "" for variables as they are. It has
-            `arrays(network)`, which returns the weights by name, and `source(network, path)`, which returns a Python program that runs them. It takes `x`
-            `[batch, time, input]` and `state`, arrays by the names of its layout, all of NumPy, and
-            leaves `outputs` and the `state` after them.
+        module: in `lstmstate.exports`, "" for variables as they are. Its `arrays(network)` returns
+            the weights by name, its `source(network, path)` a Python program that runs them. The
+            program takes `x` `[batch, time, input]` and `state`, arrays by the names of its layout,
+            all of NumPy, and leaves `outputs` and the `state` after them.
         has: the cells that it can express.
         state: the layout of its state.
         names: how it names the weights, for tables.
