@@ -5,7 +5,7 @@ from __future__ import annotations
 from lstmstate.cli import options as shared
 from lstmstate.cli import print_path
 from lstmstate.cli.batch import print_document
-from lstmstate.cli.command import Options, define, option, refuse
+from lstmstate.cli.command import Json, Options, define, option, refuse
 from lstmstate.cli.options import Arithmetic, Common, Part
 from lstmstate.type_names import TYPE_CHECKING, Any
 
@@ -64,9 +64,12 @@ def command(
     """
     if export_options.show_targets:
         from lstmstate.cli.report.console import sheet
-        from lstmstate.cli.report.export_report import targets_table
+        from lstmstate.cli.report.export_report import targets_document, targets_table
 
-        targets_table(sheet())
+        if common.as_json:
+            print_document("lstmstate.export/1", targets_document())
+        else:
+            targets_table(sheet())
         return 0
     is_arrays = export_options.to == "arrays"
     for_arrays = export_options.patterns or export_options.slices is not None
@@ -109,7 +112,8 @@ def _export_variables(
     common.note(made.notes)
     if common.as_json:
         names = [one.name for one in made.variables]
-        document = {"path": ckpt.prefix, "output": path, "target": "arrays", "variables": names}
+        document: Json = {"kind": "variables", "path": ckpt.prefix, "output": path}
+        document |= {"target": "arrays", "variables": names}
         print_document("lstmstate.export/1", document)
     else:
         print_path(path)
@@ -124,6 +128,7 @@ def _export_cells(
     common: Common,
 ) -> int:
     from lstmstate.cli import DONE, NO
+    from lstmstate.cli.report.diff_report import finite
     from lstmstate.files.atomic import Outputs
     from lstmstate.model.network_loader import RunOptions
     from lstmstate.operations.export import ExportRequest, export_opened
@@ -139,12 +144,13 @@ def _export_cells(
     agrees = difference is None or difference <= _TOLERANCE
     if common.as_json:
         document = {
+            "kind": "cells",
             "path": ckpt.prefix,
             "output": path,
             "readme": made.readme,
             "target": to,
             "cells": [cell.name for cell in made.network.cells],
-            "largest_difference": difference,
+            "largest_difference": finite(difference),
         }
         print_document("lstmstate.export/1", document)
     else:

@@ -13,11 +13,10 @@ from lstmstate.errors import ArgumentError, NotFoundError, count
 from lstmstate.files.atomic import Outputs
 from lstmstate.model.checkpoint import LSTMCheckpoint
 from lstmstate.named_tuple import NamedTuple
+from lstmstate.operations.load import Slices
 from lstmstate.state.formats.array_writer import PlannedArray, open_writer
 from lstmstate.state.formats.registry import kind_to_write
 from lstmstate.state.stream import Advance, ignore
-
-Slices = tuple[int | slice, ...]  # of the first axes of an array
 
 
 class ArraysExport(NamedTuple):
@@ -75,9 +74,9 @@ class ArraysExport(NamedTuple):
     def _part(self, variable: Variable) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
         try:
             found: np.ndarray[tuple[int, ...], np.dtype[np.generic]] = variable[self.slices]
-        except IndexError as error:
+        except IndexError:
             raise ArgumentError(
-                f"the slice does not fit {list(variable.shape)} ({error})", tensor=variable.name
+                f"this part is not in an array {list(variable.shape)}", tensor=variable.name
             ) from None
         return found
 
