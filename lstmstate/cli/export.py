@@ -20,7 +20,6 @@ Examples:
   lstmstate export model.ckpt-7 --to arrays --variable '*/kernel' -o kernels.npz
   lstmstate export --list                                   the programs, and what they can take
 """
-_TOLERANCE = 2e-6  # of a check in float32, relative to the largest number
 
 
 class ExportOptions(Options):
@@ -137,11 +136,11 @@ def _export_cells(
     options = RunOptions(given=arithmetic.given)
     made = export_opened(ckpt, ExportRequest(to, path, part.cell, part.stack, options))
     common.note_options(made.loaded.settled, strict=arithmetic.strict)
-    common.note(made.loaded.notes)
+    common.note(made.notes)
     with Outputs(force=export_options.force) as outputs:
         made.write(outputs)
     difference = made.check() if export_options.compare else None
-    agrees = difference is None or difference <= _TOLERANCE
+    agrees = difference is None or difference <= made.tolerance
     if common.as_json:
         document = {
             "kind": "cells",

@@ -12,6 +12,8 @@ from lstmstate.engines.network import Array, Network
 from lstmstate.errors import ArgumentError
 from lstmstate.named_tuple import NamedTuple
 
+Content = Mapping[str, Array] | bytes
+MODEL = "onnx"
 ARRAYS = ("npz", "h5")  # the kinds of files for arrays by name
 
 
@@ -24,12 +26,14 @@ class Target(NamedTuple):
         module: in `lstmstate.exports`, "" for variables as they are. Its `arrays(network)` returns
             the weights by name, its `source(network, path)` a Python program that runs them. The
             program takes `x` `[batch, time, input]` and `state`, arrays by the names of its layout,
-            all of NumPy, and leaves `outputs` and the `state` after them.
+            all of NumPy, and leaves `outputs` and the `state` after them. If the file is a model,
+            `model(network)` returns its bytes, and there is no `arrays`.
         has: the cells that it can express.
         state: the layout of its state.
         names: how it names the weights, for tables.
         adds_to_f: what it adds to the forget gate at run time.
         kinds: the kinds of files, the first by default.
+        takes_lengths: whether it ends sequences of unlike lengths by itself, as dynamic_rnn does.
     """
 
     key: str
@@ -40,10 +44,18 @@ class Target(NamedTuple):
     names: str
     adds_to_f: float = 0.0
     kinds: tuple[str, ...] = ARRAYS
+    takes_lengths: bool = False
 
     def arrays(self, network: Network) -> Mapping[str, Array]:
         """Return the weights by name."""
         found: Mapping[str, Array] = self._module.arrays(network)
+        return found
+
+    def content(self, network: Network) -> Content:
+        """Return the weights by name, or the bytes of a model."""
+        if MODEL not in self.kinds:
+            return self.arrays(network)
+        found: bytes = self._module.model(network)
         return found
 
     def source(self, network: Network, path: str) -> str:
@@ -85,6 +97,16 @@ TARGETS = (
         Expressible(_ALL, narrow_projection=True),
         "torch",
         "weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, weight_hr_l0",
+    ),
+    Target(
+        "onnx",
+        "ONNX",
+        "onnx_model",
+        _EVERYTHING._replace(coupled_gates=True),
+        "tuple",
+        "x, lengths, c_0, m_0, c_1, m_1, … → outputs, final_c_0, final_m_0, …",
+        kinds=(MODEL,),
+        takes_lengths=True,
     ),
 )
 BY_KEY = {row.key: row for row in TARGETS}
