@@ -20,7 +20,8 @@ def export(network: Network, to: str, path: Path) -> Export:
     route: Any = None
     refuse_missing_parts(network, target.has, target.program)
     loaded = Loaded(route, network, engines.load("numpy", network), (), "numpy")
-    made = Export(target, "made by a test", loaded, str(path), target.content(network))
+    content = target.content(network, str(path))
+    made = Export(target, "made by a test", loaded, str(path), content)
     with Outputs() as outputs:
         made.write(outputs)
     return made

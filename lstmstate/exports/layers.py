@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from lstmstate.engines.network import Arithmetic, Network
+from lstmstate.engines.network import Arithmetic, Network, Stage
 from lstmstate.errors import UnsupportedError
 
 Layer = tuple[Arithmetic, ...]  # the forward cell, and the backward one
+
+
+def split_stages(network: Network) -> list[Stage]:
+    """Return the stages, with a stage of its own for each cell of a single chain."""
+    found: list[Stage] = []
+    for stage in network.stages:
+        found += [stage] if len(stage) > 1 else [((cell,),) for cell in stage[0]]
+    return found
 
 
 def layers_of(network: Network, program: str) -> list[Layer]:
@@ -14,21 +22,26 @@ def layers_of(network: Network, program: str) -> list[Layer]:
     Raises:
         UnsupportedError: the program has no such network.
     """
-    if len(network.stages) == 1 and len(network.stages[0]) == 1:
-        return [(cell,) for cell in network.stages[0][0]]
-    if any(len(chain) > 1 for stage in network.stages for chain in stage):
-        raise UnsupportedError(
-            f"{program} joins the two directions after each layer, and this network after all",
-            tensor=network.first.name,
-            advice="export the stack of each direction by itself: `stack='NAME'`",
-        )
-    if len({len(stage) for stage in network.stages}) > 1:
+    stages = split_stages(network)
+    refuse_two_stacks(stages, program)
+    if len({len(stage) for stage in stages}) > 1:
         raise UnsupportedError(
             f"{program} runs all layers in one direction, or all in both",
             tensor=network.first.name,
             advice="export its cells one by one: `cell='NAME'`",
         )
-    return [tuple(chain[0] for chain in stage) for stage in network.stages]
+    return [tuple(chain[0] for chain in stage) for stage in stages]
+
+
+def refuse_two_stacks(stages: list[Stage], program: str) -> None:
+    """Refuse two stacks, one of each direction."""
+    for stage in stages:
+        if any(len(chain) > 1 for chain in stage):
+            raise UnsupportedError(
+                f"{program} joins the two directions after each layer, and this network after all",
+                tensor=stage[0][0].name,
+                advice="export the stack of each direction by itself: `stack='NAME'`",
+            )
 
 
 def refuse_unlike_widths(layers: list[Layer], program: str) -> None:

@@ -37,7 +37,7 @@ _MODEL_BYTES = (1 << 31) - (1 << 24)  # protobuf: a message has less than 2 GiB;
 _LONGEST = (1 << 31) - 1  # a default for `lengths`: no sequence is longer
 
 
-def model(network: Network) -> bytes:
+def model(network: Network, path: str) -> bytes:  # noqa: ARG001
     """Return the model as the bytes of a file.
 
     Raises:

@@ -71,7 +71,7 @@ class Export(NamedTuple):
         """Write the weights and their README."""
         endings = " or ".join(f".{kind}" for kind in self.target.kinds)
         if isinstance(self.content, bytes):
-            if os.path.splitext(self.path)[1][1:] not in self.target.kinds:
+            if not self.path.endswith(tuple(f".{kind}" for kind in self.target.kinds)):
                 raise UnsupportedError(
                     f"expected the name of a file for {self.target.program}",
                     path=self.path,
@@ -204,7 +204,7 @@ def export_opened(ckpt: LSTMCheckpoint, request: ExportRequest) -> Export:
                 advice="run it here: `lstmstate run`",
             )
         refuse_missing_parts(loaded.network, target.has, target.program, _WITHOUT)
-        content = target.content(loaded.network)
+        content = target.content(loaded.network, request.output)
     return Export(target, ckpt.prefix, loaded, request.output, content)
 
 
