@@ -24,7 +24,7 @@ from lstmstate.exports.keras_layers import (
     weights_of,
 )
 
-_PROGRAM = "Keras"
+_PROGRAM = "Keras 3"
 _VERSION = "3.15.1"  # whose files these are
 _WEIGHTS = ".weights.h5"
 _SIDES = {1: ("",), 2: ("forward_layer/", "backward_layer/")}
