@@ -32,7 +32,7 @@ from lstmstate.state.layouts import LAYOUTS
 if TYPE_CHECKING:
     import onnx
 
-_OPSET, _IR_VERSION = 22, 10  # of ONNX 1.17, which onnxruntime 1.20 and all later ones load
+_OPSET, _IR_VERSION = 22, 10  # of ONNX 1.17, which onnxruntime 1.21 and all later ones load
 _MODEL_BYTES = (1 << 31) - (1 << 24)  # protobuf: a message has less than 2 GiB; some for nodes
 _LONGEST = (1 << 31) - 1  # a default for `lengths`: no sequence is longer
 
