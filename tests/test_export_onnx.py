@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from networks import Rng, alone, cell, random_network, sequences
 from lstmstate import engines
 from lstmstate.cells.activations import ACTIVATIONS
 from lstmstate.engines.network import Arithmetic, Network, Pair
-from lstmstate.errors import LstmstateError, UnsupportedError
+from lstmstate.errors import LstmstateError, MissingExtraError, UnsupportedError
 from lstmstate.exports import onnx_model
 
 onnx = pytest.importorskip("onnx")
@@ -250,8 +251,14 @@ def test_models_have_less_than_2_gib(rng: Rng, monkeypatch: pytest.MonkeyPatch) 
     one, other = cell(rng, 3, 4), cell(rng, 4, 4)
     with pytest.raises(UnsupportedError, match="less than 2 GiB; export to 'gates'"):
         onnx_model.model(alone(one._replace(kernel=np.zeros((40, 16), np.float32))))
-    with pytest.raises(UnsupportedError, match="1,344 bytes.*; export the cells one by one"):
+    with pytest.raises(UnsupportedError, match="1,216 bytes.*; export the cells one by one"):
         onnx_model.model(Network((((one, other),),)))
+
+
+def test_a_missing_package_is_named(rng: Rng, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MissingExtraError, match="pip install"):
+        onnx_model.model(alone(cell(rng, 3, 4)))
 
 
 def test_files_of_other_kinds_are_refused(tmp_path: Path, rng: Rng) -> None:

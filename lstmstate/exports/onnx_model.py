@@ -32,7 +32,7 @@ from lstmstate.state.layouts import LAYOUTS
 if TYPE_CHECKING:
     import onnx
 
-_OPSET, _IR_VERSION = 22, 10  # of ONNX 1.17, which onnxruntime 1.20 and all later ones load
+_OPSET, _IR_VERSION = 22, 10  # of ONNX 1.17, which onnxruntime 1.21 and all later ones load
 _MODEL_BYTES = (1 << 31) - (1 << 24)  # protobuf: a message has less than 2 GiB; some for nodes
 _LONGEST = (1 << 31) - 1  # a default for `lengths`: no sequence is longer
 
@@ -51,13 +51,12 @@ def model(network: Network, path: str) -> bytes:  # noqa: ARG001
         raise MissingExtraError(
             "an ONNX model needs onnx, not installed here", advice="pip install 'lstmstate[onnx]'"
         ) from error
-    made = helper.make_model(
+    written: bytes = helper.make_model(
         _Model(network).graph,
         producer_name="lstmstate",
         opset_imports=[helper.make_opsetid("", _OPSET)],
         ir_version=_IR_VERSION,
-    )
-    written: bytes = made.SerializeToString()
+    ).SerializeToString()
     checker.check_model(written, full_check=True)
     return written
 
@@ -111,9 +110,10 @@ def _is_operator(cell: Arithmetic) -> bool:
 
 
 def _nbytes(cell: Arithmetic) -> int:
-    """Return how many bytes its matrices have at most."""
+    """Return how many bytes its matrices have, at most: as an operator, none is diagonal."""
     units, width = cell.widths
-    return cell.dtype.itemsize * units * (4 * (cell.input_size + max(units, width) + 2) + width)
+    columns = 4 * (cell.input_size + width + 2) + (0 if cell.projection is None else width)
+    return max(cell.dtype.itemsize, 4) * units * columns
 
 
 class _Nodes:

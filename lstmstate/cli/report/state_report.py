@@ -61,7 +61,7 @@ def state_document(path: str, storage: str, found: Contents, values: Array | Non
         ranges = found.stream.ranges if found.stream else [None] * len(structure.cells)
         document["state"] = {
             "layout": state.layout.name,
-            "told_by": found.told_by,
+            "told_by": found.layout_source,
             "stack": structure.is_stack,
             "lead": list(structure.lead),
             "dtype": str(structure.dtype),
@@ -113,7 +113,7 @@ def _state_tables(sheet: Sheet, path: str, kind: StateKind, found: Contents) -> 
     if arrays:
         sheet.line()
         columns = [("array", "name"), ("shape", "left"), ("dtype", "left"), ("bytes", "right")]
-        guessed = found.told_by in ("names", "shape", None) and foreign is None
+        guessed = found.layout_source in ("names", "shape", None) and foreign is None
         columns += [("could be", "words")] if guessed else []
         rows = map(_array, arrays, found.readings)
         text.table(sheet, columns, [row[: len(columns)] for row in rows])
@@ -142,7 +142,7 @@ def _state(sheet: Sheet, found: Contents) -> None:
     """Print the layout, and for each cell the widths and ranges of c and m."""
     state = found.state
     assert state is not None
-    sheet.heading(f"State: {state.layout.name} ({_KNOWN_BY[found.told_by or 'shape']})")
+    sheet.heading(f"State: {state.layout.name} ({_KNOWN_BY[found.layout_source or 'shape']})")
     lead = ", ".join(map(str, state.structure.lead))
     columns = [("#", "lead"), ("cell", "name"), ("c", "left"), ("m", "left")]
     columns += [("range of c", "left"), ("range of m", "left")] if found.stream else []
