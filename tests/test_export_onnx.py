@@ -45,7 +45,7 @@ def session(network: Network) -> Any:
     """Return a session of the exported network; it reports errors only."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    return onnxruntime.InferenceSession(onnx_model.model(network), options)
+    return onnxruntime.InferenceSession(onnx_model.model(network, "m.onnx"), options)
 
 
 def fed(x: Array, states: list[Pair], lengths: list[int] | None = None) -> dict[str, Array]:
@@ -235,8 +235,8 @@ def test_a_model_is_valid_reproducible_and_names_its_cells(rng: Rng) -> None:
     name = "rnn/\x1b[31mcell"
     for options, operator in (({}, "LSTM"), ({"cell_clip": 1.0}, "Scan")):
         network = alone(cell(rng, 3, 4, name=name, **options))
-        written = onnx_model.model(network)
-        assert written == onnx_model.model(network)
+        written = onnx_model.model(network, "m.onnx")
+        assert written == onnx_model.model(network, "m.onnx")
         found = onnx.load_from_string(written)
         onnx.checker.check_model(found, full_check=True)
         assert (found.ir_version, found.opset_import[0].version) == (10, 22)
@@ -250,15 +250,15 @@ def test_models_have_less_than_2_gib(rng: Rng, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(onnx_model, "_MODEL_BYTES", 1000)
     one, other = cell(rng, 3, 4), cell(rng, 4, 4)
     with pytest.raises(UnsupportedError, match="less than 2 GiB; export to 'gates'"):
-        onnx_model.model(alone(one._replace(kernel=np.zeros((40, 16), np.float32))))
+        onnx_model.model(alone(one._replace(kernel=np.zeros((40, 16), np.float32))), "m.onnx")
     with pytest.raises(UnsupportedError, match="1,216 bytes.*; export the cells one by one"):
-        onnx_model.model(Network((((one, other),),)))
+        onnx_model.model(Network((((one, other),),)), "m.onnx")
 
 
 def test_a_missing_package_is_named(rng: Rng, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(MissingExtraError, match="pip install"):
-        onnx_model.model(alone(cell(rng, 3, 4)))
+        onnx_model.model(alone(cell(rng, 3, 4)), "m.onnx")
 
 
 def test_files_of_other_kinds_are_refused(tmp_path: Path, rng: Rng) -> None:
