@@ -36,6 +36,12 @@ def test_layers_run_in_torch(
     assert difference(network, "torch", tmp_path / "w.npz") < 2e-6
 
 
+def test_stacks_after_stacks_run_in_torch(tmp_path: Path, rng: Any) -> None:
+    stacks = [(cell(rng, 3, 4), cell(rng, 4, 4)), (cell(rng, 4, 4),)]
+    network = Network(tuple((stack,) for stack in stacks))
+    assert difference(network, "torch", tmp_path / "w.npz") < 2e-6
+
+
 @pytest.mark.parametrize("options", [{"gates": "jfo"}, {"indy": True}, {"dtype": "float64"}])
 def test_cells_of_other_families_run_in_torch(
     tmp_path: Path, rng: Any, options: dict[str, Any]
