@@ -109,8 +109,9 @@ class RecognisedCheckpoint:
     @cached_property
     def notes(self) -> tuple[str, ...]:
         """The choices that were made in reading it; the graph is read for them."""
+        chosen = self.files.location.choice
         _ = self._found, self.states  # either can add some
-        return tuple(self.files.notes)
+        return (*([chosen] if chosen else []), *self.files.notes)
 
     @property
     def tensorflow_version(self) -> str | None:
