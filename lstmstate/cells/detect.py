@@ -186,8 +186,16 @@ class Recognition:
 
     def _is_shown_otherwise(self, roles: Roles) -> bool:
         """Whether the graph has the kernel, and shows no cell with it."""
-        view, kernel = self.graph, roles["kernel"]
-        return view is not None and view.of(kernel) is None and any(map(view.knows, kernel))
+        kernel = roles["kernel"]
+        return self._wired(kernel) is None and self._is_in_graph(kernel)
+
+    def _is_in_graph(self, stored: Iterable[VariableFacts]) -> bool:
+        return self.graph is not None and any(v.name in self.graph.nodes for v in stored)
+
+    def _wired(self, stored: Iterable[VariableFacts]) -> GraphCell | None:
+        """Return the cell of the graph that has one of some variables as its kernel."""
+        known = self.graph.by_kernel if self.graph is not None else {}
+        return next((known[v.name] for v in stored if v.name in known), None)
 
     # ---- by the graph
 
@@ -250,8 +258,7 @@ class Recognition:
     def _is_decided(self, roles: Roles) -> bool:
         """Whether a variable belongs to a cell, or to a graph that shows no cell with it."""
         kernel = roles["kernel"]
-        known = self.graph is not None and any(self.graph.knows(v) for v in kernel)
-        return known or any(v.name in self._taken for v in kernel)
+        return self._is_in_graph(kernel) or any(v.name in self._taken for v in kernel)
 
     def _add(
         self,
@@ -267,8 +274,8 @@ class Recognition:
             return
         if not stored[0].dtype.endswith(_NUMERIC):
             return  # no cell computes in strings, bools or integers
-        if wired is None and self.graph is not None:
-            wired = self.graph.of(stored)
+        if wired is None:
+            wired = self._wired(stored)
         self._taken.update(variable.name for variable in stored)
         self._budget.spend(limits.CELLS)
         cell = _cell(scope, family, era, roles, widths, is_of_2=self._is_of_2(scope, stored))
@@ -521,7 +528,7 @@ def _with_other_step(
         return cell._replace(documented={})
     from lstmstate.cells.from_graph.unusual_operations import find_unusual_operations
 
-    kernels = (view.graph.nodes[node] for one in stored for node in view.nodes_of(one.name))
+    kernels = (view.graph.nodes[node] for one in stored for node in view.nodes.get(one.name, ()))
     return cell._replace(
         documented={},
         options=settle_options(family, unread=assumed),

@@ -27,7 +27,6 @@ def saved_states(
     width, and fits a cell or a stack. The graph counts if it shows that a cell starts from a
     variable, or is assigned to one; else the name has to be that of a state.
     """
-    by_graph = find_kept_states(view, found.cells, stacks, found.roles) if view is not None else {}
     fits: Fits = {"flat": {}, "c": {}, "m": {}}
     for cell in found.cells:
         for layout, cells in fits.items():
@@ -36,6 +35,7 @@ def saved_states(
     states = []
     everything = list(variables)
     by_place = _of_keras(everything, found.cells)
+    by_graph = find_kept_states(view, found.cells, stacks, found.roles) if view is not None else {}
     for variable in everything:
         if variable.name in found.slots or variable.name in found.roles:
             continue

@@ -154,8 +154,8 @@ class Common(Options):
         from lstmstate.operations.load import open_path
 
         opened = open_path(path, checksums=not self.no_checksums, header=self.header)
-        if not self.quiet:  # the graph is read for the notes
-            self.note(opened.notes)
+        if opened.ckpt is not None and not self.quiet:  # the graph is read for the notes
+            self.note(opened.ckpt.notes)
         return opened
 
     def open_checkpoint(self, path: str) -> LSTMCheckpoint:

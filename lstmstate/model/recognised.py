@@ -87,14 +87,10 @@ class RecognisedCheckpoint:
         where = path if isinstance(path, Location) else os.fspath(path)
         self.files = Checkpoint(where, checksums=checksums)
         self.prefix = self.files.prefix
+        self.format = self.files.format
         self._values: dict[str, NDArray[np.generic]] = {}
         self._networks: dict[str, LSTMNetwork] = {}
         self.variables: dict[str, Variable] = Named("variable", self.prefix, self.files.variables)
-
-    @property
-    def format(self) -> str:
-        """ "v1", "v2", "saved_model", "object_based", "frozen_graph" or "generator_bundle"."""
-        return self.files.format
 
     @property
     def graph(self) -> Graph | None:
@@ -109,9 +105,8 @@ class RecognisedCheckpoint:
     @cached_property
     def notes(self) -> tuple[str, ...]:
         """The choices that were made in reading it; the graph is read for them."""
-        chosen = self.files.location.choice
         _ = self._found, self.states  # either can add some
-        return (*([chosen] if chosen else []), *self.files.notes)
+        return tuple(filter(None, (self.files.location.choice, *self.files.notes)))
 
     @property
     def tensorflow_version(self) -> str | None:
