@@ -181,8 +181,10 @@ class Recognition:
 
     def _is_dense(self, roles: Roles) -> bool:
         """Whether the graph shows that variables with the name of a cell are a dense layer."""
-        kernel = roles.get("kernel", ())
-        return self.graph is not None and len(kernel) == 1 and self.graph.is_dense(kernel[0])
+        view, kernel = self.graph, roles.get("kernel", ())
+        if view is None or len(kernel) != 1 or self._wired(kernel) is not None:
+            return False
+        return view.is_dense(kernel[0])
 
     def _is_shown_otherwise(self, roles: Roles) -> bool:
         """Whether the graph has the kernel, and shows no cell with it."""

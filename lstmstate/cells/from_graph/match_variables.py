@@ -80,10 +80,8 @@ class GraphView:
 
     def is_dense(self, variable: VariableFacts) -> bool:
         """Whether the graph multiplies with a variable and does not cut the product."""
-        nodes = self.nodes.get(variable.name, ())
-        return variable.name not in self.by_kernel and any(
-            is_plain_product(self.graph, self.graph.nodes[name]) for name in nodes
-        )
+        nodes = (self.graph.nodes[name] for name in self.nodes.get(variable.name, ()))
+        return any(is_plain_product(self.graph, node) for node in nodes)
 
     @cached_property
     def sources(self) -> Sources:
