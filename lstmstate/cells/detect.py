@@ -14,7 +14,7 @@ from functools import cache, cached_property
 from lstmstate import limits
 from lstmstate.cells import shapes
 from lstmstate.cells import variable_names as names
-from lstmstate.cells.cell import MIXED, OPTIONS, OTHER_STEP, STRANGE, UNKNOWN, Cell, Option
+from lstmstate.cells.cell import MIXED, OPTIONS, OTHER_STEP, STRANGE, UNKNOWN, Cell, Option, Stack
 from lstmstate.cells.families import (
     BASIC,
     BY_OPERATION,
@@ -34,6 +34,7 @@ from lstmstate.cells.from_graph.match_variables import GraphView, VariableFacts
 from lstmstate.cells.from_graph.recurrences import count_layers
 from lstmstate.cells.settle_options import settle_options
 from lstmstate.cells.shapes import PEEPHOLES, Shapes, Widths
+from lstmstate.cells.stacks import stacks as stacks_of
 from lstmstate.cells.variable_names import use_of
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
@@ -76,6 +77,7 @@ class Recognition:
         graph: the graph next to it, if there is one.
 
     Attributes:
+        variables: all of them.
         cells: in the order of their names.
         slots: names of the variables of optimizers and averages.
         roles: name of a variable → (its role, the name of its cell).
@@ -84,7 +86,7 @@ class Recognition:
     """
 
     def __init__(self, variables: Iterable[VariableFacts], graph: Graph | None) -> None:
-        everything = list(variables)
+        self.variables = everything = list(variables)
         paths = {variable.path: variable.shape for variable in everything}
         self.slots = frozenset(
             variable.name
@@ -119,6 +121,25 @@ class Recognition:
             for role, stored in cell.variables.items()
             for variable in stored
         } | dict.fromkeys(opaque, ("opaque_kernel", None))
+
+    @cached_property
+    def stacks(self) -> list[Stack]:
+        """The stacks, and the pairs of directions, that the cells form."""
+        rest = (v for v in self.variables if v.name not in self.roles and v.name not in self.slots)
+        return stacks_of(
+            self.cells,
+            (variable.path for variable in self.variables),
+            (variable.path for variable in rest),
+            self._feeders,
+        )
+
+    def _feeders(self, cells: Mapping[str, Cell]) -> dict[str, str]:
+        """Return the cells whose output feeds others, in the graph."""
+        if self.graph is None:
+            return {}
+        from lstmstate.cells.from_graph.layers import feeders
+
+        return feeders(self.graph, cells)
 
     def _drop_opaque(self) -> list[str]:
         """Take out cuDNN's buffers if there are cells with the same weights, too."""

@@ -15,12 +15,7 @@ from lstmstate.cells.from_graph.state_variables import find_kept_states
 Fits = dict[str, dict[int, list[Cell]]]  # layout → width → the cells with such a state
 
 
-def saved_states(
-    found: Recognition,
-    view: GraphView | None,
-    stacks: list[Stack],
-    variables: Iterable[VariableFacts],
-) -> list[SavedState]:
+def saved_states(found: Recognition, view: GraphView | None) -> list[SavedState]:
     """Return the variables that hold a state of one of the cells.
 
     A state is not a trainable variable, not a slot and not part of a cell, has a batch before its
@@ -33,10 +28,10 @@ def saved_states(
             if cell.state is not None:
                 cells.setdefault(getattr(cell.state, layout), []).append(cell)
     states = []
-    everything = list(variables)
-    by_place = _of_keras(everything, found.cells)
+    stacks = found.stacks
+    by_place = _of_keras(found.variables, found.cells)
     by_graph = find_kept_states(view, found.cells, stacks, found.roles) if view is not None else {}
-    for variable in everything:
+    for variable in found.variables:
         if variable.name in found.slots or variable.name in found.roles:
             continue
         if not variable.is_inexact:
