@@ -72,6 +72,8 @@ class Variable(metaclass=Brief):
         full_name: the variable's name in the graph, if an object-based checkpoint records it.
         path: its name in the model: that of the key, or of the object that it belongs to.
         is_slot: whether an optimizer keeps it next to another variable.
+        size: the number of elements.
+        nbytes: the bytes of its value; None for strings in V1 files.
     """
 
     def __init__(self, spec: Spec, reader: Reader, path: str, full_name: str | None = None) -> None:
@@ -81,6 +83,8 @@ class Variable(metaclass=Brief):
         self.full_name = full_name
         self.path = _path(spec.name, full_name)
         self.is_slot = object_graph.is_slot(spec.name)
+        self.size = math.prod(spec.shape)
+        self.nbytes = self.size * spec.dtype.itemsize or spec.stored_bytes
         self.spec = spec
         self._reader = reader
         self._path = path
@@ -109,16 +113,6 @@ class Variable(metaclass=Brief):
     def is_inexact(self) -> bool:
         """Whether its values are floating-point numbers, real or complex."""
         return self.dtype.startswith(("float", "bfloat", "complex"))
-
-    @property
-    def size(self) -> int:
-        """The number of elements."""
-        return math.prod(self.shape)
-
-    @property
-    def nbytes(self) -> int | None:
-        """The bytes of its value; None for strings in V1 files."""
-        return self.size * self.spec.dtype.itemsize or self.spec.stored_bytes
 
     def read(self) -> NDArray[np.generic]:
         """Return the value: its checksum is verified, and its slices are joined.
