@@ -14,7 +14,7 @@ from functools import cache, cached_property
 from lstmstate import limits
 from lstmstate.cells import shapes
 from lstmstate.cells import variable_names as names
-from lstmstate.cells.cell import MIXED, OPTIONS, OTHER_STEP, STRANGE, UNKNOWN, Cell, Option
+from lstmstate.cells.cell import MIXED, OPTIONS, OTHER_STEP, STRANGE, UNKNOWN, Cell, Option, Stack
 from lstmstate.cells.families import (
     BASIC,
     BY_OPERATION,
@@ -34,6 +34,7 @@ from lstmstate.cells.from_graph.match_variables import GraphView, VariableFacts
 from lstmstate.cells.from_graph.recurrences import count_layers
 from lstmstate.cells.settle_options import settle_options
 from lstmstate.cells.shapes import PEEPHOLES, Shapes, Widths
+from lstmstate.cells.stacks import stacks as stacks_of
 from lstmstate.cells.variable_names import use_of
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
@@ -76,6 +77,7 @@ class Recognition:
         graph: the graph next to it, if there is one.
 
     Attributes:
+        variables: all of them.
         cells: in the order of their names.
         slots: names of the variables of optimizers and averages.
         roles: name of a variable → (its role, the name of its cell).
@@ -84,7 +86,7 @@ class Recognition:
     """
 
     def __init__(self, variables: Iterable[VariableFacts], graph: Graph | None) -> None:
-        everything = list(variables)
+        self.variables = everything = list(variables)
         paths = {variable.path: variable.shape for variable in everything}
         self.slots = frozenset(
             variable.name
@@ -119,6 +121,25 @@ class Recognition:
             for role, stored in cell.variables.items()
             for variable in stored
         } | dict.fromkeys(opaque, ("opaque_kernel", None))
+
+    @cached_property
+    def stacks(self) -> list[Stack]:
+        """The stacks, and the pairs of directions, that the cells form."""
+        rest = (v for v in self.variables if v.name not in self.roles and v.name not in self.slots)
+        return stacks_of(
+            self.cells,
+            (variable.path for variable in self.variables),
+            (variable.path for variable in rest),
+            self._feeders,
+        )
+
+    def _feeders(self, cells: Mapping[str, Cell]) -> dict[str, str]:
+        """Return the cells whose output feeds others, in the graph."""
+        if self.graph is None:
+            return {}
+        from lstmstate.cells.from_graph.layers import feeders
+
+        return feeders(self.graph, cells)
 
     def _drop_opaque(self) -> list[str]:
         """Take out cuDNN's buffers if there are cells with the same weights, too."""
@@ -181,13 +202,23 @@ class Recognition:
 
     def _is_dense(self, roles: Roles) -> bool:
         """Whether the graph shows that variables with the name of a cell are a dense layer."""
-        kernel = roles.get("kernel", ())
-        return self.graph is not None and len(kernel) == 1 and self.graph.is_dense(kernel[0])
+        view, kernel = self.graph, roles.get("kernel", ())
+        if view is None or len(kernel) != 1 or self._wired(kernel) is not None:
+            return False
+        return view.is_dense(kernel[0])
 
     def _is_shown_otherwise(self, roles: Roles) -> bool:
         """Whether the graph has the kernel, and shows no cell with it."""
-        view, kernel = self.graph, roles["kernel"]
-        return view is not None and view.of(kernel) is None and any(map(view.knows, kernel))
+        kernel = roles["kernel"]
+        return self._wired(kernel) is None and self._is_in_graph(kernel)
+
+    def _is_in_graph(self, stored: Iterable[VariableFacts]) -> bool:
+        return self.graph is not None and any(v.name in self.graph.nodes for v in stored)
+
+    def _wired(self, stored: Iterable[VariableFacts]) -> GraphCell | None:
+        """Return the cell of the graph that has one of some variables as its kernel."""
+        known = self.graph.by_kernel if self.graph is not None else {}
+        return next((known[v.name] for v in stored if v.name in known), None)
 
     # ---- by the graph
 
@@ -250,8 +281,7 @@ class Recognition:
     def _is_decided(self, roles: Roles) -> bool:
         """Whether a variable belongs to a cell, or to a graph that shows no cell with it."""
         kernel = roles["kernel"]
-        known = self.graph is not None and any(self.graph.knows(v) for v in kernel)
-        return known or any(v.name in self._taken for v in kernel)
+        return self._is_in_graph(kernel) or any(v.name in self._taken for v in kernel)
 
     def _add(
         self,
@@ -267,8 +297,8 @@ class Recognition:
             return
         if not stored[0].dtype.endswith(_NUMERIC):
             return  # no cell computes in strings, bools or integers
-        if wired is None and self.graph is not None:
-            wired = self.graph.of(stored)
+        if wired is None:
+            wired = self._wired(stored)
         self._taken.update(variable.name for variable in stored)
         self._budget.spend(limits.CELLS)
         cell = _cell(scope, family, era, roles, widths, is_of_2=self._is_of_2(scope, stored))
@@ -521,7 +551,7 @@ def _with_other_step(
         return cell._replace(documented={})
     from lstmstate.cells.from_graph.unusual_operations import find_unusual_operations
 
-    kernels = (view.graph.nodes[node] for one in stored for node in view.nodes_of(one.name))
+    kernels = (view.graph.nodes[node] for one in stored for node in view.nodes.get(one.name, ()))
     return cell._replace(
         documented={},
         options=settle_options(family, unread=assumed),

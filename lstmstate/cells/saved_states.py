@@ -15,28 +15,23 @@ from lstmstate.cells.from_graph.state_variables import find_kept_states
 Fits = dict[str, dict[int, list[Cell]]]  # layout → width → the cells with such a state
 
 
-def saved_states(
-    found: Recognition,
-    view: GraphView | None,
-    stacks: list[Stack],
-    variables: Iterable[VariableFacts],
-) -> list[SavedState]:
+def saved_states(found: Recognition, view: GraphView | None) -> list[SavedState]:
     """Return the variables that hold a state of one of the cells.
 
     A state is not a trainable variable, not a slot and not part of a cell, has a batch before its
     width, and fits a cell or a stack. The graph counts if it shows that a cell starts from a
     variable, or is assigned to one; else the name has to be that of a state.
     """
-    by_graph = find_kept_states(view, found.cells, stacks, found.roles) if view is not None else {}
     fits: Fits = {"flat": {}, "c": {}, "m": {}}
     for cell in found.cells:
         for layout, cells in fits.items():
             if cell.state is not None:
                 cells.setdefault(getattr(cell.state, layout), []).append(cell)
     states = []
-    everything = list(variables)
-    by_place = _of_keras(everything, found.cells)
-    for variable in everything:
+    stacks = found.stacks
+    by_place = _of_keras(found.variables, found.cells)
+    by_graph = find_kept_states(view, found.cells, stacks, found.roles) if view is not None else {}
+    for variable in found.variables:
         if variable.name in found.slots or variable.name in found.roles:
             continue
         if not variable.is_inexact:

@@ -71,13 +71,20 @@ class Variable(metaclass=Brief):
         dtype: its TensorFlow dtype, by name ("float32").
         full_name: the variable's name in the graph, if an object-based checkpoint records it.
         path: its name in the model: that of the key, or of the object that it belongs to.
+        is_slot: whether an optimizer keeps it next to another variable.
+        size: the number of elements.
+        nbytes: the bytes of its value; None for strings in V1 files.
     """
 
     def __init__(self, spec: Spec, reader: Reader, path: str, full_name: str | None = None) -> None:
         self.name = spec.name
         self.shape = spec.shape
+        self.dtype = spec.dtype.name
         self.full_name = full_name
         self.path = _path(spec.name, full_name)
+        self.is_slot = object_graph.is_slot(spec.name)
+        self.size = math.prod(spec.shape)
+        self.nbytes = self.size * spec.dtype.itemsize or spec.stored_bytes
         self.spec = spec
         self._reader = reader
         self._path = path
@@ -103,29 +110,9 @@ class Variable(metaclass=Brief):
         return len(self.shape)
 
     @property
-    def dtype(self) -> str:
-        """The element type's name, as TensorFlow gives it."""
-        return self.spec.dtype.name
-
-    @property
     def is_inexact(self) -> bool:
         """Whether its values are floating-point numbers, real or complex."""
         return self.dtype.startswith(("float", "bfloat", "complex"))
-
-    @property
-    def size(self) -> int:
-        """The number of elements."""
-        return math.prod(self.shape)
-
-    @property
-    def nbytes(self) -> int | None:
-        """The bytes of its value; None for strings in V1 files."""
-        return self.size * self.spec.dtype.itemsize or self.spec.stored_bytes
-
-    @property
-    def is_slot(self) -> bool:
-        """Whether an optimizer keeps it next to another variable."""
-        return object_graph.is_slot(self.name)
 
     def read(self) -> NDArray[np.generic]:
         """Return the value: its checksum is verified, and its slices are joined.

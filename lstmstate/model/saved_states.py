@@ -558,9 +558,9 @@ def _arrays(ckpt: LSTMCheckpoint, group: Group, wanted: Wanted) -> tuple[StateFi
         is_ordered=group.layout is not None and len(group.variables) > 1,
         orders=None,
     )
+    foreign = _foreign(ckpt, group.variables)
     file = tensors(f"{ckpt.prefix}:{group.name}", variables, ckpt.states.values())
     notes = (*file.notes, group.note) if group.note else file.notes
-    foreign = _foreign(ckpt, group.variables)
     file = file._replace(name=group.name, variables=group.variables)
     return file._replace(foreign=foreign, notes=notes), here
 

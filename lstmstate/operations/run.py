@@ -610,7 +610,7 @@ def plans(
     """
     from lstmstate.state.formats.array_writer import PlannedArray
 
-    dtype = loaded.network.dtype
+    shapes, dtype = loaded.shapes, loaded.network.dtype
 
     def of_steps(name: str, item: tuple[int, ...]) -> PlannedArray:
         return PlannedArray(name, sequences.shape(item), dtype, sequences.time_axis)
@@ -618,12 +618,12 @@ def plans(
     found = [of_steps(OUTPUTS, loaded.network.output_shape)]
     if alone:
         return found
-    for cell, names in zip(loaded.shapes, _kept_names(loaded, keep), strict=True):
+    for cell, names in zip(shapes, _kept_names(loaded, keep), strict=True):
         found += [
             of_steps(name, (*cell.spatial, _width(cell.widths, letter)))
             for letter, name in names.items()
         ]
-    items = [(*cell.spatial, width) for cell in loaded.shapes for width in cell.widths]
+    items = [(*cell.spatial, width) for cell in shapes for width in cell.widths]
     found += [
         PlannedArray(name, (sequences.batch, *item), dtype)
         for name, item in zip(_state_names(loaded), items, strict=True)

@@ -97,7 +97,7 @@ def _header(sheet: Sheet, ckpt: LSTMCheckpoint) -> None:
     variables = list(ckpt.variables.values())
     known = [variable.nbytes for variable in variables]
     sheet.title(text.name(ckpt.prefix))
-    version = ckpt.tensorflow_version
+    version, era = ckpt.tensorflow_version, ckpt.era
     facts = [
         _FORMATS[ckpt.format],
         f"written by TensorFlow {printable(version)}"
@@ -108,8 +108,8 @@ def _header(sheet: Sheet, ckpt: LSTMCheckpoint) -> None:
     ]
     if ckpt.graph_damage:
         facts[1:] = ["graph damaged"] if ckpt.graph is None else [facts[1], "graph damaged"]
-    if ckpt.era:
-        facts.append(f"variable names of TensorFlow {ckpt.era}")
+    if era:
+        facts.append(f"variable names of TensorFlow {era}")
     sheet.line("; ".join(facts))
     sheet.line(
         f"{text.count(len(ckpt.files.data_files), 'data file')}, "
