@@ -30,8 +30,10 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from importlib import import_module
 from itertools import count
 from pathlib import Path
+from pkgutil import walk_packages
 from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
@@ -133,11 +135,14 @@ class Runner:
         self._shim.calls.restype = ctypes.c_long
         self._shim.first_failed.restype = ctypes.c_char_p
         self._shim.arm.argtypes = [ctypes.c_char_p, ctypes.c_long, ctypes.c_int, ctypes.c_int]
-        exec("from lstmstate import *", {})  # loaded once
-        import h5py  # noqa: F401
+        import h5py  # noqa: F401 - loaded once, as all modules of the package
         import numpy as np  # noqa: F401
 
-        import lstmstate.cli.group  # noqa: F401
+        import lstmstate
+
+        for module in walk_packages(lstmstate.__path__, "lstmstate."):
+            if module.name != "lstmstate.__main__":
+                import_module(module.name)
 
     def run(
         self, words: list[str], folder: Path, at: int, fault: Fault, killed_after: float = 0
