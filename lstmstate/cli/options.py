@@ -245,6 +245,7 @@ class Widths(Options):
             ckpt = common.open_checkpoint(self.checkpoint)
             common.note_choice(self.checkpoint, ckpt)
         found = wanted_from(layout, self.cells, ckpt, each=each, cell=self.cell, stack=self.stack)
+        found = found._replace(can_choose=True)
         return found if self.cells is None else found._replace(source="--cells")
 
 
