@@ -126,12 +126,17 @@ def _make_up_weights(variable: Callable[[Node], Any]) -> Callable[[Node], Any]:
     may be damaged or missing. A computation with such a variable is still refused.
     """
 
+    made: dict[str, Any] = {}
+
     def value(node: Node) -> Any:
         with suppress(NotFoundError):
             zeros = _make_zeros(node)
             if zeros.ndim and zeros.dtype.kind == "f":
-                made = np.random.default_rng(list(node.name.encode())).random(zeros.shape) / 8
-                return made.astype(zeros.dtype)
+                if node.name not in made:
+                    random = np.random.default_rng(list(node.name.encode("utf-8", "replace")))
+                    values = random.random(zeros.shape, np.float32) / np.float32(8)
+                    made[node.name] = values.astype(zeros.dtype, copy=False)
+                return made[node.name]
         try:
             return variable(node)
         except (CorruptError, NotFoundError) as error:
