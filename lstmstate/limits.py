@@ -114,6 +114,9 @@ BOMB_RATIO = 100
 # become smaller by a tenth.
 WHOLE_BOMB_RATIO = 8
 
+# All arrays of an npz or HDF5 file together: they may share their stored bytes.
+ARRAYS = Rate("KiB of arrays", 1 << 20, 1024 // BOMB_RATIO)
+
 # The text that travels with a state in an npz, four bytes a character: names of 10,000 cells.
 MAX_METADATA_BYTES = 8 * MIB
 

@@ -299,6 +299,25 @@ def test_rows_that_are_packed_well_are_read(tmp_path: Path) -> None:
     assert load_state(path, layout="flat").batch_shape == (1 << 10,)
 
 
+@pytest.mark.parametrize("count", [4, 5])
+@pytest.mark.parametrize("name", ["a.npz", "a.h5"])
+def test_all_arrays_of_a_file_are_counted_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, count: int
+) -> None:
+    """Each is small, and all may be the same stored bytes over and over."""
+    monkeypatch.setattr(limits, "ARRAYS", limits.Rate("KiB of arrays", 4100))
+    arrays = {f"x{place}": np.zeros((2, 1 << 17), "f4") for place in range(count)}
+    if name == "a.npz":
+        np.savez_compressed(tmp_path / name, **arrays)  # type: ignore[arg-type]
+    else:
+        with h5py.File(tmp_path / name, "w") as file:
+            for key, array in arrays.items():
+                file.create_dataset(key, data=array, chunks=(2, 1 << 15), compression="gzip")
+    problem = "at most 4,100 KiB of arrays" if count == 5 else "got 4 arrays of other names"
+    with pytest.raises(LstmstateError, match=problem):
+        load_state(tmp_path / name)
+
+
 @pytest.mark.parametrize("how", [{}, {"chunks": (2, 1024)}], ids=["whole", "chunks"])
 def test_an_hdf5_dataset_that_stores_nothing_is_not_read(
     tmp_path: Path, how: dict[str, object]

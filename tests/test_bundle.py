@@ -257,6 +257,26 @@ def test_only_the_bytes_of_the_value_are_read(tmp_path: Path, reads: Reads) -> N
     assert sum(length for _, length in reads) < 100
 
 
+def test_the_index_has_the_number_of_data_files(tmp_path: Path) -> None:
+    """Stale ones of another number are ignored, and named if those of the index are missing."""
+    bundle = BundleBuilder()
+    bundle.add("x", np.arange(3))
+    path = bundle.write(tmp_path / "m")
+    stale = [f"m.data-0000{number}-of-00002" for number in range(2)]
+    for name in stale:
+        (tmp_path / name).write_bytes(bytes(24))
+    checkpoint = Checkpoint(path)
+    assert (checkpoint.variables["x"].read() == np.arange(3)).all()
+    assert checkpoint.notes == []
+    Path(f"{path}.data-00000-of-00001").unlink()
+    checkpoint = Checkpoint(path)
+    missing = f"the data file is missing (not of this index: {', '.join(stale)})"
+    assert checkpoint.notes == [f"{path}.data-00000-of-00001: {missing}: values cannot be read"]
+    with pytest.raises(NotFoundError) as caught:
+        checkpoint.variables["x"].read()
+    assert caught.value.problem.startswith(f"{missing}: only names")
+
+
 @pytest.mark.parametrize("sliced", [False, True], ids=["whole", "sliced"])
 @pytest.mark.parametrize(
     ("content", "kind", "words", "advice"),

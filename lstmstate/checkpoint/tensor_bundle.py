@@ -26,6 +26,7 @@ from lstmstate.errors import (
     MissingFileError,
     NotFoundError,
     UnsupportedError,
+    first_of,
     located,
 )
 from lstmstate.files.reader import ByteSource
@@ -179,6 +180,19 @@ class Bundle:
     def _data_file(self, shard: int) -> str:
         return f"{self._prefix}.data-{shard:05d}-of-{self._shards:05d}"
 
+    def _missing(self) -> str:
+        """Return the problem of a missing data file; those of another number of files are named.
+
+        The index has the number, as for TensorFlow: no other file is read in its place.
+        """
+        import glob
+
+        found = sorted(glob.glob(f"{glob.escape(self._prefix)}.data-*-of-*"))
+        names = [os.path.basename(path) for path in found]
+        others = [name for name in names if not name.endswith(f"-of-{self._shards:05d}")]
+        known = f" (not of this index: {first_of(others, _LISTED)})" if others else ""
+        return f"the data file is missing{known}"
+
     def data_problems(self) -> list[str]:
         """Return the problems of the data files that their sizes show."""
         needed: dict[str, int] = {}
@@ -193,7 +207,7 @@ class Bundle:
                         source.refuse_pointer("the data file")
                         problems.append(f"{path}: it is cut short: {source.size} of {size} bytes")
             except NotFoundError:
-                problems.append(f"{path}: the data file is missing: values cannot be read")
+                problems.append(f"{path}: {self._missing()}: values cannot be read")
             except LstmstateError as error:
                 problems.append(str(error))
             if len(problems) == _LISTED and len(needed) > _LISTED:
@@ -295,7 +309,7 @@ class Bundle:
             return ByteSource(path)
         except NotFoundError:
             raise MissingFileError(
-                "the data file is missing: only names, shapes and dtypes are known",
+                f"{self._missing()}: only names, shapes and dtypes are known",
                 path=path,
                 advice=f"put {os.path.basename(path)} next to the index",
             ) from None

@@ -231,6 +231,7 @@ class Widths(Options):
         each = None if self.units is None else (self.units, self.proj or self.units)
         ckpt = None if self.checkpoint is None else common.open_checkpoint(self.checkpoint)
         found = wanted_from(layout, self.cells, ckpt, each=each, cell=self.cell, stack=self.stack)
+        found = found._replace(can_choose=True)
         return found if self.cells is None else found._replace(source="--cells")
 
 

@@ -535,7 +535,7 @@ def _read(
                 tensor=group.name,
                 advice="pass its layout: `layout=...`",
             )
-        here = here._replace(orders=lambda shape: orders)  # noqa: ARG005
+        here = here._replace(orders=lambda shape: orders, can_choose=False)  # noqa: ARG005
     return read_state(file._replace(path=path or file.path), here)
 
 

@@ -524,10 +524,11 @@ def open_state(
     from lstmstate.state.candidates import Cells, Wanted
 
     cells = tuple(CellShape(cell.name, cell.widths) for cell in loaded.network.cells)
-    wanted = Wanted(layout, None, (Cells(cells, len(cells) > 1),), source, orders=orders)
+    fitting = (Cells(cells, len(cells) > 1),)
+    wanted = Wanted(layout, None, fitting, source, orders=orders, can_choose=True)
     opened = open_path(path, checksums=checksums, header=header)
     path = opened.path
-    (found, *_) = states_in(opened, wanted)
+    (found, *_) = states_in(opened, wanted, layout="from_layout")
     if [array.name for array in found.arrays] == [""] and not found.file.metadata:
         _refuse_unordered(loaded, path, found.arrays[0].shape, orders)
     stream, lead = Stream(found), found.structure.lead

@@ -236,11 +236,12 @@ def _dataset(
     if plan.get_layout() == h5py.h5d.VIRTUAL or plan.get_external_count():
         problem = "its values are in another file, which is not read"
         raise UnsupportedError(problem, tensor=array.name)
-    nbytes = math.prod(array.shape) * array.dtype.itemsize
+    nbytes = array.nbytes
     if nbytes > limits.BOMB_BYTES:
         stored = found.get_storage_size()
         if nbytes > limits.BOMB_RATIO * stored:
             problem = f"it declares {nbytes} bytes and stores {stored}"
             advice = "save it without compression"
             raise UnsupportedError(problem, tensor=array.name, advice=advice)
+    source.budget.spend(limits.ARRAYS, 1 + nbytes // 1024)
     return array
