@@ -27,6 +27,8 @@ def saved_states(
     width, and fits a cell or a stack. The graph counts if it shows that a cell starts from a
     variable, or is assigned to one; else the name has to be that of a state.
     """
+    if not found.cells:
+        return []
     by_graph = find_kept_states(view, found.cells, stacks, found.roles) if view is not None else {}
     fits: Fits = {"flat": {}, "c": {}, "m": {}}
     for cell in found.cells:
@@ -49,6 +51,7 @@ def saved_states(
     return states
 
 
+_FEWEST_AXES = 2  # a batch and a width
 _OF_LAYER = r"(?P<layer>.+?)(?:/keras_api)?/states/(?P<number>\d+)"
 
 
@@ -87,15 +90,19 @@ def _by_name(
     variable: VariableFacts, fits: Fits, stacks: list[Stack], view: GraphView | None
 ) -> SavedState | None:
     """Return a state by its name and width alone."""
-    named = state_names.parse(variable.path)
-    if named is None or not named.is_plain:
-        return None
-    half = state_names.HALVES.get(named.role)
-    if len(variable.shape) < 2 or (view is not None and view.is_trainable(variable)):
+    if len(variable.shape) < _FEWEST_AXES:
         return None
     width = variable.shape[-1]
     found = {layout: fits[layout].get(width, []) for layout in fits}
     whole = [stack for stack in stacks if stack.flat == width]
+    if not whole and not any(found.values()):
+        return None  # nearly all, and names take longer
+    named = state_names.parse(variable.path)
+    if named is None or not named.is_plain:
+        return None
+    half = state_names.HALVES.get(named.role)
+    if view is not None and view.is_trainable(variable):
+        return None
     if half and found[half]:
         return _state(variable, named.role, found[half])
     if whole or found["flat"]:
