@@ -49,8 +49,10 @@ _DTYPES = {dtype.name: dtype for dtype in BY_NUMBER.values()}
 class _NoFile:
     """A reader for variables without values: recognition must not read any."""
 
-    specs: dict[str, Spec] = {}
     data_files: tuple[str, ...] = ()
+
+    def __init__(self) -> None:
+        self.specs: dict[str, Spec] = {}
 
     def read(self, name: str, spec: Spec, extents: object) -> NoReturn:
         raise AssertionError(f"the value of {name} was read")

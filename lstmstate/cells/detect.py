@@ -141,8 +141,8 @@ class Recognition:
         for scope in self._scopes:
             leaves = self._leaves(scope)
             numbers = {number for leaf in leaves for number in by_leaf.get(whole_leaf(leaf), ())}
-            called = last_words(scope, leaves)
-            possible = by_word[None].union(*(by_word.get(last, ()) for last, _ in called))
+            called = names_of(scope, leaves)
+            possible = by_word[None].union(*(by_word.get(last_word(one), ()) for one in called))
             for number in sorted(numbers & possible):
                 if self._try(scope, leaves, FAMILIES[number], called):
                     break
@@ -158,11 +158,11 @@ class Recognition:
         for number, own in numbered.items():
             if number.isdecimal():
                 name = f"{scope}:{number}"
-                called = last_words(name, own)
+                called = names_of(name, own)
                 any(self._try(name, own, family, called) for family in KERAS)
 
-    def _try(self, scope: str, leaves: Scope, family: Family, called: set[tuple[str, str]]) -> bool:
-        """Add the cell of a scope if it is of this family; `called` is of `last_words`."""
+    def _try(self, scope: str, leaves: Scope, family: Family, called: set[str]) -> bool:
+        """Add the cell of a scope if it is of this family; `called` is of `names_of`."""
         for era, pattern in family.leaves.items():
             if not has_leaves(leaves, [pattern.get(role, "") for role in family.required]):
                 continue
@@ -236,8 +236,10 @@ class Recognition:
         """Add variables with the shapes and neighbours of a cell that no graph has."""
         kernels = {first_leaf(pattern["kernel"]) for _, pattern, _ in PLAIN_LEAVES}
         for scope in self._scopes:
+            if is_something_else(scope):
+                continue
             leaves = self._leaves(scope)
-            if kernels.isdisjoint(map(whole_leaf, leaves)) or is_something_else(scope):
+            if kernels.isdisjoint(map(whole_leaf, leaves)):
                 continue
             for era, pattern, family in PLAIN_LEAVES:
                 if not has_leaves(leaves, [pattern["kernel"], pattern["bias"]]):
@@ -395,26 +397,28 @@ def note_unused(
     return (f"{STRANGE}: {', '.join(sorted(odd))}",) if odd else ()
 
 
-def last_words(scope: str, leaves: Scope) -> set[tuple[str, str]]:
-    """Return (the last word, the one before it) of a scope, and of its variables in the graph."""
-    scopes = {scope, *(names.parent(v.full_name) for v in leaves.values() if v.full_name)}
-    return {
-        (names.word(names.last(called)), names.word(names.last(names.parent(called))))
-        for called in scopes
-    }
+def names_of(scope: str, leaves: Scope) -> set[str]:
+    """Return a scope, and the scopes of its variables in the graph."""
+    return {scope, *(names.parent(v.full_name) for v in leaves.values() if v.full_name)}
 
 
-def is_called(called: set[tuple[str, str]], family: Family) -> bool:
-    """Whether a scope ends with a word of a family; `called` is of `last_words`."""
+def last_word(scope: str) -> str:
+    """Return the last word of a scope."""
+    return names.word(names.last(scope))
+
+
+def is_called(called: set[str], family: Family) -> bool:
+    """Whether a scope ends with a word of a family; `called` is of `names_of`."""
     around = "bidirectional_grid_lstm_cell" if family.name.startswith("Bidirectional") else None
     return any(
-        last in family.words and (around is None or before == around) for last, before in called
+        last_word(scope) in family.words and around in (None, last_word(names.parent(scope)))
+        for scope in called
     )
 
 
 def is_something_else(scope: str) -> bool:
     """Whether the last part of a scope names another layer than an LSTM."""
-    word = names.word(names.last(scope))
+    word = last_word(scope)
     if names.is_lstm_word(word):
         return False
     parts = {part.rstrip("0123456789") for part in word.split("_")}

@@ -12,7 +12,7 @@ from lstmstate.cells.detect import Recognition
 from lstmstate.cells.from_graph.match_variables import GraphView, VariableFacts
 from lstmstate.cells.from_graph.state_variables import find_kept_states
 
-Fits = dict[str, dict[int, list[Cell]]]  # layout → width → the cells with such a state
+Fits = dict[str, dict[int | None, list[Cell]]]  # layout → width → the cells with such a state
 
 
 def saved_states(
@@ -51,7 +51,6 @@ def saved_states(
     return states
 
 
-_FEWEST_AXES = 2  # a batch and a width
 _OF_LAYER = r"(?P<layer>.+?)(?:/keras_api)?/states/(?P<number>\d+)"
 
 
@@ -90,19 +89,15 @@ def _by_name(
     variable: VariableFacts, fits: Fits, stacks: list[Stack], view: GraphView | None
 ) -> SavedState | None:
     """Return a state by its name and width alone."""
-    if len(variable.shape) < _FEWEST_AXES:
-        return None
-    width = variable.shape[-1]
+    width = variable.shape[-1] if len(variable.shape) > 1 else None
     found = {layout: fits[layout].get(width, []) for layout in fits}
-    whole = [stack for stack in stacks if stack.flat == width]
+    whole = [stack for stack in stacks if width is not None and stack.flat == width]
     if not whole and not any(found.values()):
         return None  # nearly all, and names take longer
     named = state_names.parse(variable.path)
-    if named is None or not named.is_plain:
+    if named is None or not named.is_plain or (view is not None and view.is_trainable(variable)):
         return None
     half = state_names.HALVES.get(named.role)
-    if view is not None and view.is_trainable(variable):
-        return None
     if half and found[half]:
         return _state(variable, named.role, found[half])
     if whole or found["flat"]:

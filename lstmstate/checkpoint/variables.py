@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from lstmstate import limits
 from lstmstate.checkpoint import object_graph
@@ -192,8 +192,10 @@ def _path(name: str, full_name: str | None) -> str:
 class _Closed:
     """The reader of a checkpoint that was closed."""
 
-    specs: dict[str, Spec] = {}
     data_files = ()
+
+    def __init__(self) -> None:
+        self.specs: dict[str, Spec] = {}
 
     def read(self, name: str, spec: Spec, extents: Extents | None) -> NDArray[np.generic]:  # noqa: ARG002
         raise ArgumentError("the checkpoint is closed", advice="open it again")
