@@ -75,11 +75,9 @@ class Hdf5Array(StoredArray):
         return part if self.shape else part.reshape(1)
 
     def _refuse_foreign(self, found: h5py.h5d.DatasetID, plan: h5py.h5p.PropDCID) -> None:
-        """Refuse values of other files or kinds, and packings that are not known."""
+        """Refuse elements that are not as NumPy has them, and packings that are not known."""
         import h5py
 
-        if plan.get_layout() == h5py.h5d.VIRTUAL or plan.get_external_count():
-            raise UnsupportedError("its values are in another file, which is not read")
         if self.dtype.kind not in _NUMBERS:
             raise UnsupportedError(f"it holds {self.dtype}, not numbers")
         if found.get_type() != h5py.h5t.py_create(self.dtype, logical=True):
@@ -223,12 +221,19 @@ def _walk(file: h5py.File, source: ByteSource) -> Iterator[Hdf5Array]:
                 queue.append((place + b"/", found))
             elif isinstance(found, h5py.h5d.DatasetID):
                 array = Hdf5Array(place, found, address, file, source)
-                _refuse_bomb(array, found)
+                _refuse_storage(array, found)
                 yield array
 
 
-def _refuse_bomb(array: Hdf5Array, found: h5py.h5d.DatasetID) -> None:
-    """Refuse an array that declares far more than is stored of it."""
+def _refuse_storage(array: Hdf5Array, found: h5py.h5d.DatasetID) -> None:
+    """Refuse an array in other files, and one that declares far more than is stored of it."""
+    import h5py
+
+    if found.get_offset() is None:  # nearly all have a place in the file; the plan takes longer
+        plan = found.get_create_plist()
+        if plan.get_layout() == h5py.h5d.VIRTUAL or plan.get_external_count():
+            problem = "its values are in another file, which is not read"
+            raise UnsupportedError(problem, tensor=array.name)
     nbytes = math.prod(array.shape) * array.dtype.itemsize
     if nbytes > limits.BOMB_BYTES:
         stored = found.get_storage_size()
