@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from builders import (
     BFLOAT16,
+    FLOAT,
     NUMBERS,
     BundleBuilder,
     V1Builder,
     bundle_entry,
+    bundle_header,
     masked,
     meta_graph,
     node,
@@ -28,6 +30,8 @@ from lstmstate import limits
 from lstmstate.checkpoint import Checkpoint
 from lstmstate.errors import CorruptError, LstmstateError, NotFoundError, UnsupportedError
 from lstmstate.files.reader import ByteSource
+
+INT64 = 9
 
 # The variable "v" with the float32 values 1 and -2, as TensorFlow writes it.
 GOLDEN_DATA = bytes.fromhex("00 00 80 3f  00 00 00 c0")
@@ -339,6 +343,38 @@ def test_5000_variables_over_many_blocks_are_listed(tmp_path: Path) -> None:
     entries = [(b"", bundle.header), *sorted(bundle.entries.items())]
     path = bundle.write(tmp_path / "m", table(*split(entries, 2048)))
     assert list(Checkpoint(path).variables) == names
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        (bundle_entry(FLOAT, [2], offset=8, size=12), "12 bytes are stored for a value of 8"),
+        (bundle_entry(FLOAT, [2], offset=8), "0 bytes are stored for a value of 8"),
+        (bundle_entry(FLOAT, [2], offset=(1 << 63) - 8, size=8), "declared at byte"),
+        (bundle_entry(FLOAT, [2], offset=1 << 63, size=8), "declared at byte"),
+        (bundle_entry(FLOAT, [2], shard=1, offset=8, size=8), "declared in data file 1 of 1"),
+        (bundle_entry(FLOAT, [2], offset=8, size=8)[:-1], "does not end"),
+        (bundle_entry(FLOAT, [2], offset=8, size=8) + b"\x35abc", "runs over the end"),
+        (bundle_entry(FLOAT, [2], offset=8, size=8) + number(1, INT64), "stored for a value of 16"),
+    ],
+)
+def test_an_entry_is_checked_in_full_after_another_of_its_kind(
+    tmp_path: Path, entry: bytes, words: str
+) -> None:
+    entries = [(b"a", bundle_entry(FLOAT, [2], size=8)), (b"b", entry)]
+    (tmp_path / "m.index").write_bytes(table([(b"", bundle_header()), *entries]))
+    with pytest.raises(CorruptError, match=words) as caught:
+        Checkpoint(str(tmp_path / "m"))
+    assert caught.value.tensor == "b"
+
+
+def test_an_unusual_entry_makes_no_kind_of_its_first_fields(tmp_path: Path) -> None:
+    """The dtype that counts is the last one."""
+    odd = bundle_entry(FLOAT, [2], size=16) + number(1, INT64)
+    entries = [(b"a", odd), (b"b", bundle_entry(FLOAT, [2], offset=16, size=8))]
+    (tmp_path / "m.index").write_bytes(table([(b"", bundle_header()), *entries]))
+    variables = Checkpoint(str(tmp_path / "m")).variables
+    assert [variable.dtype for variable in variables.values()] == ["int64", "float32"]
 
 
 @pytest.mark.parametrize(

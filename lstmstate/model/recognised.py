@@ -90,6 +90,7 @@ class RecognisedCheckpoint:
         self._values: dict[str, NDArray[np.generic]] = {}
         self._networks: dict[str, LSTMNetwork] = {}
         self.variables: dict[str, Variable] = Named("variable", self.prefix, self.files.variables)
+        self.files.variables = self.variables
 
     @property
     def graph(self) -> Graph | None:
