@@ -559,13 +559,42 @@ def table_of_lines(folder: Path) -> None:
 # ---- large, and to be read
 
 
-@hostile("legal index, 740,000 variables", "inspect {}/m", "inspect --json {}/m")
+@hostile("index, 10^6 scalars", "inspect {}/m")
+def index_of_scalars(folder: Path) -> None:
+    scalars = (entry((), 4 * place, tail=b"\x35abcd") for place in range(1_000_000))
+    names = (b"%07d" % place for place in range(1_000_000))
+    bundle(folder / "m", list(zip(names, scalars, strict=True)), 4 * MB)
+
+
+@hostile("index, 267,000 dense layers", "inspect {}/m", "check --units 2 {}/m")
+def index_of_dense_layers(folder: Path) -> None:
+    bundle(folder / "m", cells(267_000, "layer_%06d/dense"), 160)
+
+
+@hostile("v1 of 20 MB, 545,000 variables", "inspect {}/m", "check --units 2 {}/m")
+def v1_of_many_variables(folder: Path) -> None:
+    shape_and_slice = text(2, text(2, number(1, 20))) + number(3, 1) + text(4, b"\x0a\x00")
+    listed = b"".join(
+        text(1, text(1, b"layer_%06d/w_123" % place) + shape_and_slice) for place in range(545_000)
+    )
+    (folder / "m").write_bytes(table([(b"", text(1, listed))]))
+
+
+@hostile(
+    "legal index, 740,000 variables",
+    "inspect {}/m",
+    "inspect --json {}/m",
+    "check --units 2 {}/m",
+    "convert --to-flat {0}/m -o {0}/out.npz",
+    "run --assume-defaults {0}/m {0}/x.csv -o {0}/y.npy",
+)
 def legal_index(folder: Path) -> None:
     many = [
         (b"layer_%06d/w" % place, entry((20, 5), 400 * place, tail=b"\x35abcd"))
         for place in range(740_000)
     ]
     bundle(folder / "m", many, 400 * 740_000)
+    (folder / "x.csv").write_bytes(b"1,2\n")
 
 
 @hostile("legal meta, 500,000 nodes", "inspect {}/m")

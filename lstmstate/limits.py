@@ -29,9 +29,11 @@ FIELDS = Rate("protobuf fields", 250_000, 10)
 # A message of TensorFlow has up to 30 kinds of fields, and unknown ones of a newer one are few.
 MAX_FIELD_NUMBERS = 1000
 
-# The entry of a scalar in an index has 20 bytes at least, that of a vector 27, and the variable of
-# a V1 list as many.
+# The entry of a scalar in an index has 20 bytes at least, that of a vector 27.
 ENTRIES = Rate("variables", 100_000, 19)
+
+# A V1 file has the values of its variables, too: some 50 bytes for one of a single number.
+LISTED = Rate("variables", 100_000, 40)
 
 # A node of a graph has some 60 bytes, and takes 350 in memory.
 NODES = Rate("nodes of a graph", 100_000, 40)
@@ -113,6 +115,9 @@ BOMB_RATIO = 100
 # An array that is as large but cannot be read in parts is in memory as a whole; states, packed,
 # become smaller by a tenth.
 WHOLE_BOMB_RATIO = 8
+
+# All arrays of an npz or HDF5 file together: they may share their stored bytes.
+ARRAYS = Rate("KiB of arrays", 1 << 20, 1024 // BOMB_RATIO)
 
 # The text that travels with a state in an npz, four bytes a character: names of 10,000 cells.
 MAX_METADATA_BYTES = 8 * MIB

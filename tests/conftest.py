@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
+import advice  # noqa: F401 - before the modules that it checks
 import numpy as np
 import pytest
 from commands import Shell

@@ -6,22 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from lstmstate import engines
-from lstmstate.engines.expressible import refuse_missing_parts
 from lstmstate.engines.network import Network
 from lstmstate.exports.targets import target_of
 from lstmstate.files.atomic import Outputs
 from lstmstate.model.loaded_network import Loaded
-from lstmstate.operations.export import Export
+from lstmstate.operations.export import Export, export_loaded
 
 
 def export(network: Network, to: str, path: Path) -> Export:
     """Write a network for a target, and return the export."""
-    target = target_of(to)
     route: Any = None
-    refuse_missing_parts(network, target.has, target.program)
     loaded = Loaded(route, network, engines.load("numpy", network), (), "numpy")
-    content = target.content(network, str(path))
-    made = Export(target, "made by a test", loaded, str(path), content)
+    made = export_loaded(loaded, target_of(to), "made by a test", str(path))
     with Outputs() as outputs:
         made.write(outputs)
     return made

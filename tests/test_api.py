@@ -359,6 +359,20 @@ def test_check_returns_a_finding_for_each_expectation(tmp_path: Path) -> None:
         lstmstate.check(flat, units=8, proj=5, cell="x")
 
 
+def test_errors_in_a_state_name_the_parameters_of_the_function(tmp_path: Path) -> None:
+    state = archive(tmp_path / "s.npz", a=numbers(1, 8), b=numbers(1, 5))
+    x, target = saved(tmp_path / "x.npy", numbers(4, 3)), tmp_path / "y.npz"
+    calls: dict[str, Callable[[], object]] = {
+        "layout": lambda: lstmstate.load_state(state),
+        "from_layout": lambda: lstmstate.run(PEEPHOLES, x, output=target, state=state),
+    }
+    for name, call in calls.items():
+        with pytest.raises(LstmstateError, match=f"`{name}='tuple'` "):
+            call()
+    with pytest.raises(LstmstateError, match="cannot be written to stdout; pass the path"):
+        lstmstate.convert(PEEPHOLES, "-", layout="tuple", kind="h5")
+
+
 def test_convert_split_and_concat_go_there_and_back(tmp_path: Path) -> None:
     tuple_, flat, again, c, m = (
         tmp_path / name for name in ("t.npz", "f.npy", "g.npy", "c.npy", "m.npy")

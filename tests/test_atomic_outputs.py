@@ -21,6 +21,7 @@ import pytest
 from commands import LSTMSTATE, PROJECT, SAMPLES, Shell, error, in_folder, numbers, saved
 from interruptions import calls, interrupted
 
+from lstmstate.errors import LstmstateError
 from lstmstate.files.atomic import Outputs
 
 CELL = SAMPLES / "peephole_tuple"
@@ -236,6 +237,20 @@ def test_a_dangling_symlink_is_an_existing_output(shell: Shell, flat: Path) -> N
     assert shell("convert", flat, "--to-tuple", "-o", link, "--force").code == 0
     assert link.is_symlink()
     assert flat.with_name("later.npz").is_file()
+
+
+def test_nothing_appears_where_the_folder_of_an_output_was(tmp_path: Path) -> None:
+    """It is renamed, and a link is put in its place, while the output is written."""
+    folder, renamed, other = (tmp_path / name for name in ("out", "renamed", "other"))
+    folder.mkdir()
+    other.mkdir()
+    problem = "out/x.npy: it cannot be written"
+    with pytest.raises(LstmstateError, match=problem), Outputs() as outputs:
+        Path(outputs.new(str(folder / "x.npy"))).write_bytes(b"whole")
+        folder.rename(renamed)
+        folder.symlink_to(other)
+    assert os.listdir(other) == []
+    assert [name for name in os.listdir(renamed) if not name.endswith(".tmp")] == []
 
 
 @pytest.mark.parametrize("force", [[], ["--force"]])

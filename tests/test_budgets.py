@@ -21,8 +21,10 @@ from builders import (
     node,
     number,
     sealed,
+    split,
     string_bytes,
     table,
+    tensor_values,
     text,
 )
 from commands import Shell, checkpoint, error, lstm_cell
@@ -112,6 +114,32 @@ def test_variables_as_tensorflow_writes_them_are_within_the_rate() -> None:
     assert len(block(entries)) / len(entries) > limits.ENTRIES.for_bytes
 
 
+def test_a_list_of_v1_of_more_variables_than_its_bytes_are_worth_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "LISTED", limits.Rate("variables", 100, limits.LISTED.for_bytes))
+    builder = V1Builder()
+    for place in range(1000):
+        builder.list(f"v{place:04d}", FLOAT, [])
+    with pytest.raises(UnsupportedError, match=r"at most [\d,]+ variables in [\d,]+ bytes"):
+        Checkpoint(builder.write(tmp_path / "m"))
+    for place in range(1000):  # the smallest values there are
+        builder.values(f"v{place:04d}", [], tensor_values(np.float32([0])))
+    assert len(Checkpoint(builder.write(tmp_path / "m")).variables) == 1000
+
+
+def test_a_variable_takes_little_memory(tmp_path: Path) -> None:
+    """A few hundred bytes of memory: an index of 20 MB can have 700,000."""
+    entries = [
+        (b"layer_%06d/w" % place, bundle_entry(FLOAT, [20, 5], offset=400 * place, size=400, crc=1))
+        for place in range(20_000)
+    ]
+    (tmp_path / "m.index").write_bytes(table(*split([HEADER, *entries], 1 << 18)))
+    with little_memory(20_000 * 420 / (1 << 20)):
+        variables = open_checkpoint(tmp_path / "m").variables
+    assert len(variables) == 20_000
+
+
 def test_an_index_of_blocks_alone_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,7 +212,34 @@ def test_the_lines_for_each_variable_are_few(tmp_path: Path, shell: Shell) -> No
         with few_lines() as lines:
             assert shell("inspect", path).code == 0
         counts.append(lines.count)
-    assert (counts[1] - counts[0]) / 200 < 350
+    assert (counts[1] - counts[0]) / 200 < 100
+
+
+def test_the_lines_for_each_variable_of_v1_are_few(tmp_path: Path, shell: Shell) -> None:
+    counts = []
+    for many in (200, 400):
+        builder = V1Builder()
+        for place in range(many):
+            builder.list(f"layer_{place}/w", FLOAT, [20, 5])
+        path = builder.write(tmp_path / f"m{many}")
+        with few_lines() as lines:
+            assert shell("inspect", path).code == 0
+        counts.append(lines.count)
+    assert (counts[1] - counts[0]) / 200 < 100
+
+
+def test_the_lines_for_each_dense_layer_are_few(tmp_path: Path, shell: Shell) -> None:
+    counts = []
+    for many in (100, 200):
+        builder = BundleBuilder()
+        for place in range(many):
+            builder.entry(f"layer_{place}/dense/kernel", dtype=FLOAT, shape=[5, 8], size=160)
+            builder.entry(f"layer_{place}/dense/bias", dtype=FLOAT, shape=[8], size=32)
+        path = builder.write(tmp_path / f"m{many}")
+        with few_lines() as lines:
+            assert shell("inspect", path).code == 0
+        counts.append(lines.count)
+    assert (counts[1] - counts[0]) / 100 < 450
 
 
 def test_the_lines_for_each_cell_are_few(tmp_path: Path, shell: Shell) -> None:
@@ -297,6 +352,25 @@ def test_rows_that_are_packed_well_are_read(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).bytes(1 << 20)
     npz_member(path, "s", "<f4", (1 << 10, size >> 12), noise + bytes(size - len(noise)))
     assert load_state(path, layout="flat").batch_shape == (1 << 10,)
+
+
+@pytest.mark.parametrize("count", [4, 5])
+@pytest.mark.parametrize("name", ["a.npz", "a.h5"])
+def test_all_arrays_of_a_file_are_counted_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, count: int
+) -> None:
+    """Each is small, and all may be the same stored bytes over and over."""
+    monkeypatch.setattr(limits, "ARRAYS", limits.Rate("KiB of arrays", 4100))
+    arrays = {f"x{place}": np.zeros((2, 1 << 17), "f4") for place in range(count)}
+    if name == "a.npz":
+        np.savez_compressed(tmp_path / name, **arrays)  # type: ignore[arg-type]
+    else:
+        with h5py.File(tmp_path / name, "w") as file:
+            for key, array in arrays.items():
+                file.create_dataset(key, data=array, chunks=(2, 1 << 15), compression="gzip")
+    problem = "at most 4,100 KiB of arrays" if count == 5 else "got 4 arrays of other names"
+    with pytest.raises(LstmstateError, match=problem):
+        load_state(tmp_path / name)
 
 
 @pytest.mark.parametrize("how", [{}, {"chunks": (2, 1024)}], ids=["whole", "chunks"])

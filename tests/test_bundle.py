@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from builders import (
     BFLOAT16,
+    FLOAT,
     NUMBERS,
     BundleBuilder,
     V1Builder,
     bundle_entry,
+    bundle_header,
     masked,
     meta_graph,
     node,
@@ -28,6 +30,8 @@ from lstmstate import limits
 from lstmstate.checkpoint import Checkpoint
 from lstmstate.errors import CorruptError, LstmstateError, NotFoundError, UnsupportedError
 from lstmstate.files.reader import ByteSource
+
+INT64 = 9
 
 # The variable "v" with the float32 values 1 and -2, as TensorFlow writes it.
 GOLDEN_DATA = bytes.fromhex("00 00 80 3f  00 00 00 c0")
@@ -257,6 +261,26 @@ def test_only_the_bytes_of_the_value_are_read(tmp_path: Path, reads: Reads) -> N
     assert sum(length for _, length in reads) < 100
 
 
+def test_the_index_has_the_number_of_data_files(tmp_path: Path) -> None:
+    """Stale ones of another number are ignored, and named if those of the index are missing."""
+    bundle = BundleBuilder()
+    bundle.add("x", np.arange(3))
+    path = bundle.write(tmp_path / "m")
+    stale = [f"m.data-0000{number}-of-00002" for number in range(2)]
+    for name in stale:
+        (tmp_path / name).write_bytes(bytes(24))
+    checkpoint = Checkpoint(path)
+    assert (checkpoint.variables["x"].read() == np.arange(3)).all()
+    assert checkpoint.notes == []
+    Path(f"{path}.data-00000-of-00001").unlink()
+    checkpoint = Checkpoint(path)
+    missing = f"the data file is missing (not of this index: {', '.join(stale)})"
+    assert checkpoint.notes == [f"{path}.data-00000-of-00001: {missing}: values cannot be read"]
+    with pytest.raises(NotFoundError) as caught:
+        checkpoint.variables["x"].read()
+    assert caught.value.problem.startswith(f"{missing}: only names")
+
+
 @pytest.mark.parametrize("sliced", [False, True], ids=["whole", "sliced"])
 @pytest.mark.parametrize(
     ("content", "kind", "words", "advice"),
@@ -319,6 +343,38 @@ def test_5000_variables_over_many_blocks_are_listed(tmp_path: Path) -> None:
     entries = [(b"", bundle.header), *sorted(bundle.entries.items())]
     path = bundle.write(tmp_path / "m", table(*split(entries, 2048)))
     assert list(Checkpoint(path).variables) == names
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        (bundle_entry(FLOAT, [2], offset=8, size=12), "12 bytes are stored for a value of 8"),
+        (bundle_entry(FLOAT, [2], offset=8), "0 bytes are stored for a value of 8"),
+        (bundle_entry(FLOAT, [2], offset=(1 << 63) - 8, size=8), "declared at byte"),
+        (bundle_entry(FLOAT, [2], offset=1 << 63, size=8), "declared at byte"),
+        (bundle_entry(FLOAT, [2], shard=1, offset=8, size=8), "declared in data file 1 of 1"),
+        (bundle_entry(FLOAT, [2], offset=8, size=8)[:-1], "does not end"),
+        (bundle_entry(FLOAT, [2], offset=8, size=8) + b"\x35abc", "runs over the end"),
+        (bundle_entry(FLOAT, [2], offset=8, size=8) + number(1, INT64), "stored for a value of 16"),
+    ],
+)
+def test_an_entry_is_checked_in_full_after_another_of_its_kind(
+    tmp_path: Path, entry: bytes, words: str
+) -> None:
+    entries = [(b"a", bundle_entry(FLOAT, [2], size=8)), (b"b", entry)]
+    (tmp_path / "m.index").write_bytes(table([(b"", bundle_header()), *entries]))
+    with pytest.raises(CorruptError, match=words) as caught:
+        Checkpoint(str(tmp_path / "m"))
+    assert caught.value.tensor == "b"
+
+
+def test_an_unusual_entry_makes_no_kind_of_its_first_fields(tmp_path: Path) -> None:
+    """The dtype that counts is the last one."""
+    odd = bundle_entry(FLOAT, [2], size=16) + number(1, INT64)
+    entries = [(b"a", odd), (b"b", bundle_entry(FLOAT, [2], offset=16, size=8))]
+    (tmp_path / "m.index").write_bytes(table([(b"", bundle_header()), *entries]))
+    variables = Checkpoint(str(tmp_path / "m")).variables
+    assert [variable.dtype for variable in variables.values()] == ["int64", "float32"]
 
 
 @pytest.mark.parametrize(

@@ -527,7 +527,7 @@ with open(sys.argv[2], "wb") as data:
     for name in source.specs:
         writer.copy(source, name)
 print(peak() - before)
-source.read(source.specs["x"], None)
+source.read("x", source.specs["x"], None)
 print(peak() - before)
 """
 

@@ -460,7 +460,6 @@ def test_every_parameter_in_a_message_is_a_flag_of_a_command() -> None:
         ("`layout='torch'` or `layout='keras'`", "--from torch or --from keras"),
         ("pass the widths: `cells=...`", "pass the widths: --units and --proj, --cells"),
         ("say `cells=WIDTHS`", "say --cells WIDTHS"),
-        ("pass a file: `target=...`", "pass a file: -o FILE"),
         ("two files for each cell: `targets=...`", "two files for each cell: -o C M"),
         ("`cell='a/b c'`, `cell='/'`", "--cell a/b c, --cell /"),
         ("`peepholes=False`, `proj_clip=None`", "--no-peepholes, --proj-clip none"),

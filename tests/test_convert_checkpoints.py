@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,21 @@ def test_a_round_trip_gives_the_same_checkpoint(shell: Shell, tmp_path: Path) ->
     assert shell("convert", SUNSPOTS, "--to-tuple", "-o", again).code == 0
     for ending in (".index", ".data-00000-of-00001"):
         assert Path(f"{there}{ending}").read_bytes() == Path(f"{again}{ending}").read_bytes()
+
+
+@pytest.mark.parametrize("scope", ["a\xa0b", "a\x1b[31m", "a\u202eb", "\udcff"], ids=ascii)
+def test_a_stack_of_oddly_named_cells_has_a_way_back(
+    shell: Shell, tmp_path: Path, scope: str
+) -> None:
+    """Its names cannot be shown, and are those of its states all the same."""
+    first, second = (f"{scope}/multi_rnn_cell/cell_{number}/lstm_cell" for number in (0, 1))
+    cells = lstm_cell(first, 4, 3) | lstm_cell(second, 2, 4)
+    ckpt = checkpoint(tmp_path / "m.ckpt", cells | {f"{scope}/state": numbers(3, 12)})
+    ways = ["a.ckpt", "b.npz", "c.ckpt", "d.h5", "e.ckpt"]
+    for source, target in pairwise([ckpt, *(str(tmp_path / name) for name in ways)]):
+        assert shell("convert", "-q", source, "--to-tuple", "-o", target).code == 0
+        assert shell("convert", "-q", target, "--to-flat", "-o", f"{target}.npy").code == 0
+        assert np.array_equal(np.load(f"{target}.npy"), numbers(3, 12))
 
 
 @pytest.mark.parametrize("name", ["new.ckpt", "new.ckpt-7", "new.ckpt.index"])

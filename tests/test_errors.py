@@ -118,7 +118,7 @@ ERRORS = {
     "an output that is not a stream": (
         "convert {}/flat.npy --to-tuple --format h5 -o -",
         3,
-        "an HDF5 file cannot be written to stdout; pass a file: -o FILE",
+        "an HDF5 file cannot be written to stdout; pass the path of a file",
     ),
     "two arrays into an npy": (
         "convert {}/flat.npy --to-tuple -o {}/y.npy",

@@ -49,6 +49,12 @@ def test_cells_of_other_families_run_in_torch(
     assert difference(alone(cell(rng, 3, 4, **options)), "torch", tmp_path / "w.npz") < 2e-6
 
 
+def test_columns_that_a_cell_ignores_have_weights_of_zero(tmp_path: Path, rng: Any) -> None:
+    chain = (cell(rng, 3, 5), cell(rng, 2, 5, takes_wider=True))
+    network = Network(((chain,),))
+    assert difference(network, "torch", tmp_path / "w.npz") < 2e-6
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -243,6 +243,12 @@ def test_orders_that_differ_are_refused(shell: Shell, tmp_path: Path) -> None:
     flags = ("--to-tuple", "--checkpoint", ckpt, "-o", target)
     done = shell("convert", path, *flags, code=3)
     assert "the graph's cm/state takes c|m, and the graph's mc/state takes m|c" in error(done)
+    assert "pass --cell or --stack; or --from if that is its order" in error(done)
+    for layout, name in (("`layout=...`", "load_state"), ("`from_layout=...`", "convert")):
+        more = {"target": target, "layout": "tuple"} if name == "convert" else {}
+        with pytest.raises(LstmstateError) as refused:
+            getattr(lstmstate, name)(path, **more, checkpoint=ckpt)
+        assert refused.value.advice == f"pass {layout} if that is its order"
     assert shell("convert", path, *flags, "--cell", "mc/rnn/lstm_cell").code == 0
     with np.load(target) as found:
         assert np.array_equal(found["m"], state[:, :4])

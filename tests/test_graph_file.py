@@ -267,7 +267,7 @@ def test_strings_of_a_constant_are_read() -> None:
 
 def test_edges_connect_an_output_to_an_input() -> None:
     read = graph(
-        node("x", "Split"),
+        node("x", "Unpack"),
         node("a", "Mul", ("x:1", "x")),
         node("b", "Relu", ("^x", "x:3")),
     )
@@ -280,7 +280,7 @@ def test_edges_connect_an_output_to_an_input() -> None:
 
 
 def test_the_source_of_an_input_is_a_node_and_a_port() -> None:
-    read = graph(node("scope/x", "Split"))
+    read = graph(node("scope/x", "Unpack"))
     assert read.source("scope/x:2") == (read.nodes["scope/x"], 2)
     assert read.source("scope/x") == (read.nodes["scope/x"], 0)
     assert read.source("gone:1") == (None, 1)
@@ -288,10 +288,10 @@ def test_the_source_of_an_input_is_a_node_and_a_port() -> None:
 
 
 def test_a_graph_of_6000_nodes_is_walked() -> None:
-    chain = [node("n0", "Const")] + [node(f"n{k}", "Add", (f"n{k - 1}",)) for k in range(1, 6000)]
+    chain = [node("n0", "Const")] + [node(f"n{k}", "Neg", (f"n{k - 1}",)) for k in range(1, 6000)]
     read = graph(*chain)
     seen, name = 0, "n0"
-    while uses := read.edges(name, frozenset({"Add"})):
+    while uses := read.edges(name, frozenset({"Neg"})):
         name = uses[0].node.name
         seen += 1
     assert (len(read.nodes), seen, name) == (6000, 5999, "n5999")
@@ -359,7 +359,7 @@ def test_trainable_variables_are_those_of_the_collection() -> None:
 
 
 def test_bodies_of_uncalled_functions_are_left_out() -> None:
-    read = Graph(graph_with_functions(node("n", "Const"), function("f", node("m", "Add"))))
+    read = Graph(graph_with_functions(node("n", "Const"), function("f", node("m", "Neg"))))
     assert list(read.nodes) == ["n"]
 
 

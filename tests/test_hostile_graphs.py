@@ -126,6 +126,17 @@ def test_a_tangled_graph_is_ignored_with_a_note(tmp_path: Path) -> None:
     assert forget_bias(ckpt) == Option(1.0, "default")
 
 
+@pytest.mark.parametrize("inputs", [["sum"], ["sum", "^x"], []])
+@pytest.mark.parametrize("op", ["Mul", "Add", "BiasAdd", "MatMul", "Select", "ClipByValue"])
+def test_an_operation_without_its_inputs_loses_only_the_graph(
+    tmp_path: Path, op: str, inputs: list[str]
+) -> None:
+    nodes = [*step(), node("more", op, inputs), node("gates", "Split", ["axis", "more"])]
+    ckpt = opened(tmp_path, *nodes)
+    assert any("inputs of more" in note and "without the graph" in note for note in ckpt.notes)
+    assert forget_bias(ckpt) == Option(1.0, "default")
+
+
 def test_damage_inside_an_attribute_loses_only_the_graph(tmp_path: Path) -> None:
     broken = node("q", "Split", ["axis", "sum"], num_split=b"\x18")
     ckpt = opened(tmp_path, *step(), broken)

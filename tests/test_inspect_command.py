@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
+import lstmstate
 from lstmstate.cells.weight_stats import GateStats, cell_stats
 from lstmstate.cli import execute as run
 from lstmstate.model.checkpoint import open_checkpoint
@@ -148,6 +149,8 @@ def test_one_checkpoint_of_several_is_named_in_a_note(shell: Shell, tmp_path: Pa
     assert err == f"lstmstate: note: {chosen}\n"
     assert "note:" not in out
     assert shell("inspect", str(folder), "-q")[2] == ""
+    assert json.loads(shell("inspect", str(folder), "--json")[1])["notes"] == [chosen]
+    assert lstmstate.open_checkpoint(folder).notes == (chosen,)
     assert shell("inspect", f"{folder}/model.ckpt-180")[2] == ""
 
 

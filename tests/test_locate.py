@@ -154,6 +154,18 @@ def test_a_stale_shard_of_another_count(tmp_path: Path) -> None:
     assert locate(prefix + ".data-00000-of-00002").prefix == prefix
 
 
+def test_links_to_files_elsewhere_are_followed(tmp_path: Path) -> None:
+    """A cache of downloads has the files in one folder, and links in others."""
+    prefix = put(tmp_path / "files", "model")
+    (tmp_path / "links").mkdir()
+    for file in (tmp_path / "files").iterdir():
+        (tmp_path / "links" / file.name).symlink_to(file)
+    found = lstmstate.open_checkpoint(tmp_path / "links" / "model")
+    with lstmstate.open_checkpoint(prefix) as ckpt:
+        for name, variable in ckpt.variables.items():
+            assert (found.variables[name].read() == variable.read()).all()
+
+
 def test_leftovers_of_an_interrupted_save_are_ignored(tmp_path: Path) -> None:
     prefix = put(tmp_path, "model")
     for leftover in (

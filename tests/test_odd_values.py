@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import Shell, archive, checkpoint, error, lstm_cell, numbers, saved
+from commands import SAMPLES, Shell, archive, checkpoint, error, lstm_cell, numbers, saved
 
-from lstmstate import load_state, open_checkpoint
+from lstmstate import LSTMState, load_state, open_checkpoint
 from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError, raised_as
 from lstmstate.value_stats import stats_of
 
@@ -108,6 +109,39 @@ def test_odd_weights_make_the_values_of_the_plain_equations(
             c = c / (1 + np.exp(-f - 1)) + np.tanh(j) / (1 + np.exp(-i))
             m = np.tanh(c) / (1 + np.exp(-o))
             assert np.allclose(outputs[:, step], m, atol=1e-5, equal_nan=True)
+
+
+@pytest.mark.parametrize("leaf", ["kernel", "bias"])
+@pytest.mark.parametrize("fill", [0, 1e-40, 1e38, np.inf, np.nan])
+def test_odd_weights_do_not_hide_the_cells_from_the_graph_engine(
+    tmp_path: Path, fill: float, leaf: str
+) -> None:
+    with open_checkpoint(SAMPLES / "bidirectional") as sample:
+        values = {name: variable.read() for name, variable in sample.variables.items()}
+    for name, value in values.items():
+        if name.endswith(f"lstm_cell/{leaf}"):
+            values[name] = np.full_like(value, fill)
+    path = checkpoint(tmp_path / "m", values)
+    shutil.copy(SAMPLES / "bidirectional" / "model.ckpt.meta", f"{path}.meta")
+    network, x = open_checkpoint(path).network(), numbers(2, 4, 3)
+    outputs = network.run(x, engine="graph")[0]
+    if (leaf, fill) == ("kernel", 1e38):  # which the NumPy engine refuses
+        assert outputs.max() <= 1
+    else:
+        expected = network.run(x, engine="numpy")[0]
+        assert np.allclose(outputs, expected, rtol=1e-6, atol=1e-6, equal_nan=True)
+
+
+@pytest.mark.filterwarnings("ignore:.*defaults are used.*:UserWarning")
+def test_denormal_numbers_are_as_good_as_zero(tmp_path: Path) -> None:
+    """TensorFlow takes them for zero, in weights, inputs and states alike."""
+    values, x, runs = lstm_cell(CELL, 2, 3), numbers(2, 4, 3), []
+    for number, fill in enumerate((0, 1e-40)):
+        values[f"{CELL}/kernel"][0] = x[0] = fill
+        network = open_checkpoint(checkpoint(tmp_path / f"m{number}", values)).network()
+        state = LSTMState(*np.full((2, 2, 2), fill, "f4"))
+        runs.append(network.run(x, state, assume_defaults=True)[0])
+    assert np.allclose(*runs, rtol=0, atol=1e-37)
 
 
 @pytest.mark.parametrize("fill", [1e38, -3.4e38])

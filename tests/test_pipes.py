@@ -51,7 +51,7 @@ def test_the_format_of_stdout_can_be_chosen(flat: Path) -> None:
     assert (done.returncode, done.stdout) == (3, b"")
     done = piped("convert", "-q", flat, "--to-tuple", "-o", "-", "--format", "h5")
     assert (done.returncode, done.stdout) == (3, b"")
-    assert b"an HDF5 file cannot be written to stdout; pass a file: -o FILE" in done.stderr
+    assert b"an HDF5 file cannot be written to stdout; pass the path of a file" in done.stderr
 
 
 def test_json_never_mixes_with_binary_on_stdout(flat: Path) -> None:
@@ -71,7 +71,7 @@ def test_binary_is_never_written_to_a_terminal(flat: Path) -> None:
     assert done.returncode == 3
     assert done.stderr == (
         b"lstmstate: error: stdout: binary data is not written to a terminal; "
-        b"redirect stdout, or pass a file: -o FILE\n"
+        b"redirect stdout, or pass the path of a file\n"
     )
 
 

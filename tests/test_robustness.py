@@ -14,6 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "robustness"))
 
+import faults
 import mutate
 import targets
 from mutations import mutate_bytes, mutate_message, parse_fields
@@ -68,11 +69,66 @@ def test_a_message_is_parsed_and_mutated_in_one_field() -> None:
     assert len(mutants) >= 40
 
 
+def _judged(
+    tmp_path: Path, files: dict[str, bytes], code: int, fault: faults.Fault, *options: str
+) -> list[str]:
+    case = faults.Case.__new__(faults.Case)
+    case.words, case.out = ["run", *options], tmp_path / "out"
+    case.before = {"data": b"old data", "index": b"old index"}
+    case.after = {"data": b"new data", "index": b"new index", "stdout": b"printed"}
+    case.out.mkdir()
+    for name, content in {"stdout": b"printed", **files}.items():
+        (case.out / name).write_bytes(content)
+    return case.judge(faults.Result(code, 9, "write"), fault)
+
+
+OLD_DATA, OLD_INDEX = {"data": b"old data"}, {"index": b"old index"}
+NEW = {"data": b"new data", "index": b"new index"}
+
+
+@pytest.mark.parametrize(
+    ("found", "code", "files"),
+    [
+        ([], 0, NEW),
+        ([], 3, OLD_DATA | OLD_INDEX),
+        (["torn"], 3, OLD_DATA | OLD_INDEX | {"stdout": b"other"}),
+        (["torn", "lost", "mixed"], 3, OLD_DATA | {"index": b"new"}),
+        (["lost"], 3, OLD_DATA),
+        (["mixed", "lost"], 3, NEW | OLD_DATA),
+        (["left"], 3, OLD_DATA | OLD_INDEX | {".a.tmp": b""}),
+        (["wrong code"], 1, NEW),
+        (["wrong code"], 0, OLD_DATA | OLD_INDEX),
+        (["wrong code"], 0, NEW | {"stdout": b"print"}),
+    ],
+)
+def test_an_output_that_is_not_whole_after_a_fault_is_found(
+    tmp_path: Path, found: list[str], code: int, files: dict[str, bytes]
+) -> None:
+    assert sorted(_judged(tmp_path, files, code, faults.FAULTS[0])) == sorted(found)
+
+
+@pytest.mark.parametrize(
+    ("found", "files"),
+    [
+        ([], NEW),
+        ([], OLD_DATA | {".a.tmp": b"old index"}),
+        ([], {"data": b"new data", ".a.tmp": b"new index"}),
+        (["lost"], OLD_DATA),
+        (["mixed"], NEW | OLD_DATA | {".a.tmp": b"new data"}),
+        (["torn", "mixed"], OLD_DATA | {"index": b"", ".a.tmp": b"old index"}),
+    ],
+)
+def test_a_kill_may_leave_whole_files_of_one_age_only(
+    tmp_path: Path, found: list[str], files: dict[str, bytes]
+) -> None:
+    assert _judged(tmp_path, files, faults.KILLED, faults.AT_A_MOMENT) == found
+
+
 @pytest.mark.skipif(
     not sys.platform.startswith("linux") or shutil.which("cc") is None, reason="needs Linux and cc"
 )
 def test_some_faults_lose_no_output() -> None:
-    command = [sys.executable, str(FAULTS), "--every", "90"]
+    command = [sys.executable, str(FAULTS), "--every", "400", "--moments", "1"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert int(done.stdout.splitlines()[-1].split()[0]) > 15, done.stdout

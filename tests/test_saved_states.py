@@ -10,7 +10,6 @@ from writers import BATCH, Shape, TensorFlow, dynamic, inputs, lstm, opened, sta
 
 from lstmstate.cells import SavedState
 from lstmstate.cells.saved_states import saved_states
-from lstmstate.cells.stacks import stacks
 from lstmstate.model.checkpoint import LSTMCheckpoint
 
 LOOPS = {"dynamic": dynamic, "functional": dynamic, "static": static}
@@ -191,9 +190,7 @@ def test_a_saver_may_rename_a_state() -> None:
 
 def named(shapes: dict[str, Shape], dtype: str = "float32") -> dict[str, SavedState]:
     """Return the states among some variables, by name, without a graph."""
-    variables = writers.variables(shapes, dtype)
-    found = writers.Recognition(variables, None)
-    states = saved_states(found, None, stacks(found.cells, shapes), variables)
+    states = saved_states(writers.recognised(shapes, dtype), None)
     assert {state.source for state in states} <= {"name"}
     return {state.variable: state for state in states}
 

@@ -21,10 +21,12 @@ from writers import (
     lstm,
     recognised,
     saved_as_objects,
+    variables,
 )
 
 from lstmstate.cells import variable_names as names
 from lstmstate.cells.aliases import Counterpart, find_counterparts
+from lstmstate.checkpoint import Variable
 from lstmstate.errors import LstmstateError, NotFoundError
 from lstmstate.model.checkpoint import open_checkpoint
 
@@ -143,6 +145,11 @@ def test_digits_outside_ascii_are_accepted(digits: str) -> None:
 KERNEL = "rnn/lstm_cell/kernel"
 
 
+def by_path(shapes: Mapping[str, Shape]) -> dict[str, Variable]:
+    """Return variables of these shapes by path."""
+    return {variable.path: variable for variable in variables(shapes)}
+
+
 @pytest.mark.parametrize(
     "slot",
     "Adam Adam_1 Adam_2 Momentum RMSProp RMSProp_1 Adagrad Adadelta Adadelta_1 Ftrl Ftrl_1 "
@@ -151,21 +158,21 @@ KERNEL = "rnn/lstm_cell/kernel"
 @pytest.mark.parametrize("around", ["", "OptimizeLoss/", "train_op/"])
 def test_optimizer_variables_are_slots_in_any_scope(around: str, slot: str) -> None:
     path = f"{around}{KERNEL}/{slot}"
-    assert names.is_slot(path, {KERNEL: (3, 8), path: (3, 8)})
-    assert names.is_slot(path, {path: (3, 8)})  # the variable itself need not be saved
+    assert names.is_slot(path, by_path({KERNEL: (3, 8), path: (3, 8)}))
+    assert names.is_slot(path, by_path({path: (3, 8)}))  # the variable itself need not be saved
 
 
 @pytest.mark.parametrize(("shape", "slot"), [((3, 8), True), ((), True), ((8,), False)])
 def test_a_name_below_a_variable_with_its_shape_is_a_slot(shape: Shape, slot: bool) -> None:
     """Under any name; a variable with another shape is a variable with an odd name."""
-    shapes = {KERNEL: (3, 8), f"{KERNEL}/my_own_average": shape}
-    assert names.is_slot(f"{KERNEL}/my_own_average", shapes) == slot
-    assert not names.is_slot(KERNEL, shapes)
+    others = by_path({KERNEL: (3, 8), f"{KERNEL}/my_own_average": shape})
+    assert names.is_slot(f"{KERNEL}/my_own_average", others) == slot
+    assert not names.is_slot(KERNEL, others)
 
 
 @pytest.mark.parametrize("path", ["Adam", "Adam/kernel", "rnn/Adam_cell/kernel", "Momentum/bias"])
 def test_a_name_that_only_contains_an_optimizer_name_is_not_a_slot(path: str) -> None:
-    assert not names.is_slot(path, {path: (3, 8)})
+    assert not names.is_slot(path, by_path({path: (3, 8)}))
 
 
 @pytest.mark.parametrize(

@@ -49,17 +49,19 @@ _DTYPES = {dtype.name: dtype for dtype in BY_NUMBER.values()}
 class _NoFile:
     """A reader for variables without values: recognition must not read any."""
 
-    specs: Mapping[str, Spec] = {}
     data_files: tuple[str, ...] = ()
 
-    def read(self, spec: Spec, extents: object) -> NoReturn:
-        raise AssertionError(f"the value of {spec.name} was read")
+    def __init__(self) -> None:
+        self.specs: dict[str, Spec] = {}
+
+    def read(self, name: str, spec: Spec, extents: object) -> NoReturn:
+        raise AssertionError(f"the value of {name} was read")
 
 
 def variables(shapes: Mapping[str, Shape], dtype: str = "float32") -> list[Variable]:
     """Return variables that have only names and shapes."""
     return [
-        Variable(Spec(name, _DTYPES[dtype], shape), _NoFile(), "nowhere")
+        Variable(name, Spec(_DTYPES[dtype], shape), _NoFile(), "nowhere")
         for name, shape in shapes.items()
     ]
 

@@ -8,13 +8,13 @@ shapes of a cell and no neighbours that contradict.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache, cached_property
 
 from lstmstate import limits
 from lstmstate.cells import shapes
 from lstmstate.cells import variable_names as names
-from lstmstate.cells.cell import MIXED, OPTIONS, OTHER_STEP, STRANGE, UNKNOWN, Cell, Option
+from lstmstate.cells.cell import MIXED, OPTIONS, OTHER_STEP, STRANGE, UNKNOWN, Cell, Option, Stack
 from lstmstate.cells.families import (
     BASIC,
     BY_OPERATION,
@@ -34,6 +34,7 @@ from lstmstate.cells.from_graph.match_variables import GraphView, VariableFacts
 from lstmstate.cells.from_graph.recurrences import count_layers
 from lstmstate.cells.settle_options import settle_options
 from lstmstate.cells.shapes import PEEPHOLES, Shapes, Widths
+from lstmstate.cells.stacks import stacks as stacks_of
 from lstmstate.cells.variable_names import use_of
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
@@ -48,6 +49,7 @@ Scope = dict[str, VariableFacts]  # leaf → variable
 Roles = dict[str, tuple[VariableFacts, ...]]
 
 _FIRST_PART = "/part_0"  # of a variable that was saved in parts by hand
+_SECOND = "recurrent_kernel_1"  # of Keras cells in one scope
 
 # Scopes of other layers, with shapes of any kind: the last word, or a part of it.
 NOT_LSTM_CELLS = frozenset(
@@ -76,6 +78,7 @@ class Recognition:
         graph: the graph next to it, if there is one.
 
     Attributes:
+        variables: all of them.
         cells: in the order of their names.
         slots: names of the variables of optimizers and averages.
         roles: name of a variable → (its role, the name of its cell).
@@ -83,27 +86,27 @@ class Recognition:
         candidates: scopes with the shapes of a cell that may be something else.
     """
 
-    def __init__(self, variables: Iterable[VariableFacts], graph: Graph | None) -> None:
-        everything = list(variables)
-        paths = {variable.path: variable.shape for variable in everything}
+    def __init__(self, variables: Collection[VariableFacts], graph: Graph | None) -> None:
+        self.variables = variables
+        every: dict[str, VariableFacts] = {}
+        for variable in variables:
+            # A variable may be there twice, with ":0" behind its name and without.
+            every[variable.name if variable.path in every else variable.path] = variable
         self.slots = frozenset(
             variable.name
-            for variable in everything
-            if variable.is_slot or names.is_slot(variable.path, paths)
+            for variable in every.values()
+            if variable.is_slot or names.is_slot(variable.path, every)
         )
-        self._kept: dict[str, VariableFacts] = {}
-        for variable in everything:
-            if variable.name not in self.slots:
-                # A variable may be there twice, with ":0" behind its name and without.
-                taken = variable.path in self._kept
-                self._kept[variable.name if taken else variable.path] = variable
-        # Where only averages were saved they are the weights.
-        for average in (v for v in everything if v.path.endswith(names.AVERAGE)):
-            weight = average.path[: -len(names.AVERAGE)]
-            if not any(inner in paths for inner in names.inner_paths(weight)):
-                self._kept[weight] = average
-        self._scopes = group(self._kept)
+        self._kept = every
+        if self.slots:
+            self._kept = {key: v for key, v in every.items() if v.name not in self.slots}
+            # Where only averages were saved they are the weights.
+            for average in (v for v in every.values() if v.path.endswith(names.AVERAGE)):
+                weight = average.path[: -len(names.AVERAGE)]
+                if not any(inner in every for inner in names.inner_paths(weight)):
+                    self._kept[weight] = average
         self.graph = GraphView(graph, self._kept) if graph is not None else None
+        self._scopes = group(self._kept, self._scopes_of_graph())
         self._taken: set[str] = set()
         self._budget = Budget()
         self._found: dict[str, Cell] = {}
@@ -120,6 +123,30 @@ class Recognition:
             for variable in stored
         } | dict.fromkeys(opaque, ("opaque_kernel", None))
 
+    @cached_property
+    def stacks(self) -> list[Stack]:
+        """The stacks, and the pairs of directions, that the cells form."""
+        rest = (v for v in self.variables if v.name not in self.roles and v.name not in self.slots)
+        return stacks_of(
+            self.cells,
+            (variable.path for variable in self.variables),
+            (variable.path for variable in rest),
+            self._feeders,
+        )
+
+    def _feeders(self, cells: Mapping[str, Cell]) -> dict[str, str]:
+        """Return the cells whose output feeds others, in the graph."""
+        if self.graph is None:
+            return {}
+        from lstmstate.cells.from_graph.layers import feeders
+
+        return feeders(self.graph, cells)
+
+    def _leaves(self, scope: str) -> Scope:
+        """Return the variables one or two parts below a scope."""
+        paths = self._scopes.get(scope, ())
+        return {leaf_in(scope, path): self._kept[path] for path in paths}
+
     def _drop_opaque(self) -> list[str]:
         """Take out cuDNN's buffers if there are cells with the same weights, too."""
         dropped: list[str] = []
@@ -132,14 +159,16 @@ class Recognition:
     # ---- by words and leaves
 
     def _by_family(self) -> None:
-        by_leaf = _families_by_leaf()
-        for scope, leaves in self._scopes.items():
+        by_leaf, by_word = _families_by_leaf(), _families_by_word()
+        for scope in self._scopes:
+            leaves = self._leaves(scope)
             numbers = {number for leaf in leaves for number in by_leaf.get(whole_leaf(leaf), ())}
-            called = last_words(scope, leaves) if numbers else set()
-            for number in sorted(numbers):
+            called = names_of(scope, leaves)
+            possible = by_word[None].union(*(by_word.get(last_word(one), ()) for one in called))
+            for number in sorted(numbers & possible):
                 if self._try(scope, leaves, FAMILIES[number], called):
                     break
-            if "recurrent_kernel_1" in leaves:
+            if _SECOND in leaves:
                 self._add_numbered(scope, leaves)
 
     def _add_numbered(self, scope: str, leaves: Scope) -> None:
@@ -151,11 +180,11 @@ class Recognition:
         for number, own in numbered.items():
             if number.isdecimal():
                 name = f"{scope}:{number}"
-                called = last_words(name, own)
+                called = names_of(name, own)
                 any(self._try(name, own, family, called) for family in KERAS)
 
-    def _try(self, scope: str, leaves: Scope, family: Family, called: set[tuple[str, str]]) -> bool:
-        """Add the cell of a scope if it is of this family; `called` is of `last_words`."""
+    def _try(self, scope: str, leaves: Scope, family: Family, called: set[str]) -> bool:
+        """Add the cell of a scope if it is of this family; `called` is of `names_of`."""
         for era, pattern in family.leaves.items():
             if not has_leaves(leaves, [pattern.get(role, "") for role in family.required]):
                 continue
@@ -181,15 +210,32 @@ class Recognition:
 
     def _is_dense(self, roles: Roles) -> bool:
         """Whether the graph shows that variables with the name of a cell are a dense layer."""
-        kernel = roles.get("kernel", ())
-        return self.graph is not None and len(kernel) == 1 and self.graph.is_dense(kernel[0])
+        view, kernel = self.graph, roles.get("kernel", ())
+        if view is None or len(kernel) != 1 or self._wired(kernel) is not None:
+            return False
+        return view.is_dense(kernel[0])
 
     def _is_shown_otherwise(self, roles: Roles) -> bool:
         """Whether the graph has the kernel, and shows no cell with it."""
-        view, kernel = self.graph, roles["kernel"]
-        return view is not None and view.of(kernel) is None and any(map(view.knows, kernel))
+        kernel = roles["kernel"]
+        return self._wired(kernel) is None and self._is_in_graph(kernel)
+
+    def _is_in_graph(self, stored: Iterable[VariableFacts]) -> bool:
+        return self.graph is not None and any(v.name in self.graph.nodes for v in stored)
+
+    def _wired(self, stored: Iterable[VariableFacts]) -> GraphCell | None:
+        """Return the cell of the graph that has one of some variables as its kernel."""
+        known = self.graph.by_kernel if self.graph is not None else {}
+        return next((known[v.name] for v in stored if v.name in known), None)
 
     # ---- by the graph
+
+    def _scopes_of_graph(self) -> Iterator[str]:
+        """Yield the scopes of the kernels that the graph shows."""
+        for wired in self.graph.cells if self.graph else ():
+            assert self.graph is not None
+            for kernel in (v for shards in wired.kernels for v in self.graph.stored(shards)):
+                yield place(kernel.path)[0]
 
     def _by_graph(self) -> None:
         """Add the cells that the graph shows and no family has by name."""
@@ -202,8 +248,7 @@ class Recognition:
                 continue
             first = kernels[0][0]
             scope, pattern, era, plain = place(first.path)
-            leaves = self._scopes.get(scope, {})
-            roles = by_role(leaves, pattern)
+            roles = by_role(self._leaves(scope), pattern)
             if len(kernels) == 1:
                 roles["kernel"] = kernels[0]
                 roles.setdefault("bias", self.graph.stored(wired.biases[:1]))
@@ -222,8 +267,11 @@ class Recognition:
     def _by_shape(self) -> None:
         """Add variables with the shapes and neighbours of a cell that no graph has."""
         kernels = {first_leaf(pattern["kernel"]) for _, pattern, _ in PLAIN_LEAVES}
-        for scope, leaves in self._scopes.items():
-            if kernels.isdisjoint(map(whole_leaf, leaves)) or is_something_else(scope):
+        for scope in self._scopes:
+            if is_something_else(scope):
+                continue
+            leaves = self._leaves(scope)
+            if kernels.isdisjoint(map(whole_leaf, leaves)):
                 continue
             for era, pattern, family in PLAIN_LEAVES:
                 if not has_leaves(leaves, [pattern["kernel"], pattern["bias"]]):
@@ -250,8 +298,7 @@ class Recognition:
     def _is_decided(self, roles: Roles) -> bool:
         """Whether a variable belongs to a cell, or to a graph that shows no cell with it."""
         kernel = roles["kernel"]
-        known = self.graph is not None and any(self.graph.knows(v) for v in kernel)
-        return known or any(v.name in self._taken for v in kernel)
+        return self._is_in_graph(kernel) or any(v.name in self._taken for v in kernel)
 
     def _add(
         self,
@@ -267,13 +314,13 @@ class Recognition:
             return
         if not stored[0].dtype.endswith(_NUMERIC):
             return  # no cell computes in strings, bools or integers
-        if wired is None and self.graph is not None:
-            wired = self.graph.of(stored)
+        if wired is None:
+            wired = self._wired(stored)
         self._taken.update(variable.name for variable in stored)
         self._budget.spend(limits.CELLS)
         cell = _cell(scope, family, era, roles, widths, is_of_2=self._is_of_2(scope, stored))
         units = widths.num_units if self.graph is None else None
-        cell = cell._replace(notes=note_unused(self._scopes.get(scope, {}), stored, units))
+        cell = cell._replace(notes=note_unused(self._leaves(scope), stored, units))
         if wired is not None and self.graph is not None:
             cell = _with_graph(cell, family, wired, self.graph)
         elif self.graph is not None and self.graph.multiplies(stored):
@@ -295,20 +342,47 @@ class Recognition:
 # ---- variables by scope, leaf and role
 
 
-def group(variables: Mapping[str, VariableFacts]) -> dict[str, Scope]:
-    """Return for every scope the variables one or two parts below it.
+def group(paths: Collection[str], wanted: Iterable[str]) -> dict[str, list[str]]:
+    """Return the variables one or two parts below each scope that can be that of a cell.
 
     Parts of a partitioned variable that were saved by hand are one further: `kernel/part_0`.
+
+    Args:
+        wanted: further scopes.
     """
-    scopes: dict[str, Scope] = {}
-    for path, variable in variables.items():
-        parts = path.split("/")
-        deepest = 3 if parts[-1].startswith("part_") else 2
-        for depth in range(1, deepest + 1):
-            if len(parts) >= depth:
-                scope = "/".join(parts[:-depth])
-                scopes.setdefault(scope, {})["/".join(parts[-depth:])] = variable
-    return scopes
+    firsts = {*_families_by_leaf(), *(first_leaf(p["kernel"]) for _, p, _ in PLAIN_LEAVES)}
+    firsts.add(_SECOND)
+    ends = {names.last(leaf) for leaf in firsts} | {names.last(_FIRST_PART)}
+    scopes = {
+        scope
+        for path in paths
+        if path.rpartition("/")[2] in ends
+        for scope in _scopes_around(path)
+        if whole_leaf(leaf_in(scope, path)) in firsts
+    }
+    scopes.update(wanted)
+    found: dict[str, list[str]] = {}
+    for path in paths if scopes else ():
+        for scope in _scopes_around(path):
+            if scope in scopes:
+                found.setdefault(scope, []).append(path)
+    return found
+
+
+def _scopes_around(path: str) -> list[str]:
+    """Return the scopes of which a variable may be a leaf, the innermost first."""
+    scope, _, last = path.rpartition("/")
+    found = [scope]
+    for _ in range(2 if last.startswith("part_") else 1):
+        if scope:
+            scope = scope.rpartition("/")[0]
+            found.append(scope)
+    return found
+
+
+def leaf_in(scope: str, path: str) -> str:
+    """Return the leaf of a variable in a scope around it."""
+    return path[len(scope) :].removeprefix("/")
 
 
 def by_role(leaves: Scope, pattern: Leaves) -> Roles:
@@ -354,26 +428,28 @@ def note_unused(
     return (f"{STRANGE}: {', '.join(sorted(odd))}",) if odd else ()
 
 
-def last_words(scope: str, leaves: Scope) -> set[tuple[str, str]]:
-    """Return (the last word, the one before it) of a scope, and of its variables in the graph."""
-    scopes = {scope, *(names.parent(v.full_name) for v in leaves.values() if v.full_name)}
-    return {
-        (names.word(names.last(called)), names.word(names.last(names.parent(called))))
-        for called in scopes
-    }
+def names_of(scope: str, leaves: Scope) -> set[str]:
+    """Return a scope, and the scopes of its variables in the graph."""
+    return {scope, *(names.parent(v.full_name) for v in leaves.values() if v.full_name)}
 
 
-def is_called(called: set[tuple[str, str]], family: Family) -> bool:
-    """Whether a scope ends with a word of a family; `called` is of `last_words`."""
+def last_word(scope: str) -> str:
+    """Return the last word of a scope."""
+    return names.word(names.last(scope))
+
+
+def is_called(called: set[str], family: Family) -> bool:
+    """Whether a scope ends with a word of a family; `called` is of `names_of`."""
     around = "bidirectional_grid_lstm_cell" if family.name.startswith("Bidirectional") else None
     return any(
-        last in family.words and (around is None or before == around) for last, before in called
+        last_word(scope) in family.words and around in (None, last_word(names.parent(scope)))
+        for scope in called
     )
 
 
 def is_something_else(scope: str) -> bool:
     """Whether the last part of a scope names another layer than an LSTM."""
-    word = names.word(names.last(scope))
+    word = last_word(scope)
     if names.is_lstm_word(word):
         return False
     parts = {part.rstrip("0123456789") for part in word.split("_")}
@@ -436,6 +512,16 @@ def _families_by_leaf() -> dict[str, list[int]]:
         for pattern in family.leaves.values():
             leaf = first_leaf(pattern.get(family.required[0], ""))
             found.setdefault(leaf, []).append(number)
+    return found
+
+
+@cache
+def _families_by_word() -> dict[str | None, set[int]]:
+    """Return the numbers in `FAMILIES` by the words of scopes; None: known by leaves alone."""
+    found: dict[str | None, set[int]] = {None: set()}
+    for number, family in enumerate(FAMILIES):
+        for word in (None,) if family.by_leaves else family.words:
+            found.setdefault(word, set()).add(number)
     return found
 
 
@@ -521,7 +607,7 @@ def _with_other_step(
         return cell._replace(documented={})
     from lstmstate.cells.from_graph.unusual_operations import find_unusual_operations
 
-    kernels = (view.graph.nodes[node] for one in stored for node in view.nodes_of(one.name))
+    kernels = (view.graph.nodes[node] for one in stored for node in view.nodes.get(one.name, ()))
     return cell._replace(
         documented={},
         options=settle_options(family, unread=assumed),

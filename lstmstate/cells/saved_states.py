@@ -12,31 +12,28 @@ from lstmstate.cells.detect import Recognition
 from lstmstate.cells.from_graph.match_variables import GraphView, VariableFacts
 from lstmstate.cells.from_graph.state_variables import find_kept_states
 
-Fits = dict[str, dict[int, list[Cell]]]  # layout → width → the cells with such a state
+Fits = dict[str, dict[int | None, list[Cell]]]  # layout → width → the cells with such a state
 
 
-def saved_states(
-    found: Recognition,
-    view: GraphView | None,
-    stacks: list[Stack],
-    variables: Iterable[VariableFacts],
-) -> list[SavedState]:
+def saved_states(found: Recognition, view: GraphView | None) -> list[SavedState]:
     """Return the variables that hold a state of one of the cells.
 
     A state is not a trainable variable, not a slot and not part of a cell, has a batch before its
     width, and fits a cell or a stack. The graph counts if it shows that a cell starts from a
     variable, or is assigned to one; else the name has to be that of a state.
     """
-    by_graph = find_kept_states(view, found.cells, stacks, found.roles) if view is not None else {}
+    if not found.cells:
+        return []
     fits: Fits = {"flat": {}, "c": {}, "m": {}}
     for cell in found.cells:
         for layout, cells in fits.items():
             if cell.state is not None:
                 cells.setdefault(getattr(cell.state, layout), []).append(cell)
     states = []
-    everything = list(variables)
-    by_place = _of_keras(everything, found.cells)
-    for variable in everything:
+    stacks = found.stacks
+    by_place = _of_keras(found.variables, found.cells)
+    by_graph = find_kept_states(view, found.cells, stacks, found.roles) if view is not None else {}
+    for variable in found.variables:
         if variable.name in found.slots or variable.name in found.roles:
             continue
         if not variable.is_inexact:
@@ -87,15 +84,15 @@ def _by_name(
     variable: VariableFacts, fits: Fits, stacks: list[Stack], view: GraphView | None
 ) -> SavedState | None:
     """Return a state by its name and width alone."""
+    width = variable.shape[-1] if len(variable.shape) > 1 else None
+    found = {layout: fits[layout].get(width, []) for layout in fits}
+    whole = [stack for stack in stacks if width is not None and stack.flat == width]
+    if not whole and not any(found.values()):
+        return None  # nearly all, and names take longer
     named = state_names.parse(variable.path)
-    if named is None or not named.is_plain:
+    if named is None or not named.is_plain or (view is not None and view.is_trainable(variable)):
         return None
     half = state_names.HALVES.get(named.role)
-    if len(variable.shape) < 2 or (view is not None and view.is_trainable(variable)):
-        return None
-    width = variable.shape[-1]
-    found = {layout: fits[layout].get(width, []) for layout in fits}
-    whole = [stack for stack in stacks if stack.flat == width]
     if half and found[half]:
         return _state(variable, named.role, found[half])
     if whole or found["flat"]:

@@ -32,6 +32,8 @@ def stacks(
     Cells outside of all these are a stack if the graph has each feed the next.
     """
     cells = list(cells)
+    if not cells:
+        return []
     shown: dict[str, str] = {}  # pattern of a pair → its name
     members: dict[str, list[tuple[Cell, ...]]] = {}
     found_places = _Places(cells, _states_of_others(paths))

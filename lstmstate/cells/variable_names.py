@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from lstmstate.cells.cell import Direction
 from lstmstate.named_tuple import NamedTuple
+from lstmstate.type_names import Protocol
 
 # Suffixes that optimizers and averages add to the names of variables.
 # Source: python/training/{slot_creator,moving_averages}.py and the optimizers (v1.15.0).
@@ -27,6 +28,7 @@ _COUNTER = re.compile(r"_\d+$")
 
 _DEEPEST = 16  # scopes around a training operation, and stacks in stacks
 _LAYER = re.compile(r"(?:cell[_-]?|Cell|Layer)(\d{1,6})")
+_NUMBERED = re.compile(r"(?:^|/)(?:cell[_-]?|Cell|Layer)?\d+(?:/|$)")
 # "fw" and "bw" are words of their own; whole words also name forward models and passes.
 _SIDE = (
     r"(?i)(?<![a-z])(?:(?P<fw>fwd?)|(?P<bw>bwd?))(?![a-z])"
@@ -42,21 +44,34 @@ _RECURRENT = r"(^|_)(bi|b|bd|multi_?)?rnn(_|\d|$)"
 _LSTM = r"(.*_)?(bi|b|bd|c)?_?lstms?(_?(cell|layer|fw|bw|forward|backward|encoder|decoder|\d+))*"
 
 
-def is_slot(path: str, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+class HasShape(Protocol):
+    """A variable, as far as `is_slot` needs it."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+def is_slot(path: str, others: Mapping[str, HasShape]) -> bool:
     """Whether a variable belongs to an optimizer or is an average of another.
 
     Its name shows it, or it is "below" another variable and has its shape
     (or is one number): scopes hold variables, variables only hold slots.
+
+    Args:
+        others: all variables by path; the variable itself is among them, or there are none.
     """
     scope, _, leaf = path.rpartition("/")
-    if scope and (_COUNTER.sub("", leaf) in _SLOTS or _is_of_gradients(leaf)):
+    if scope and _is_leaf_of_slot(leaf):
         return True
-    above = shapes.get(scope)
-    return above is not None and shapes[path] in (above, ())
+    above = others.get(scope)
+    return above is not None and others[path].shape in (above.shape, ())
 
 
-def _is_of_gradients(leaf: str) -> bool:
-    return leaf.startswith(("a", "m")) and re.fullmatch(_OF_GRADIENTS, leaf) is not None
+def _is_leaf_of_slot(leaf: str) -> bool:
+    has_counter = leaf[-1:].isdecimal()
+    plain = _COUNTER.sub("", leaf) if has_counter else leaf
+    is_of_gradients = leaf[:1] in ("a", "m") and re.fullmatch(_OF_GRADIENTS, leaf) is not None
+    return plain in _SLOTS or is_of_gradients
 
 
 def inner_paths(path: str) -> list[str]:
@@ -111,6 +126,8 @@ def places(scope: str) -> list[Place]:
     >>> places("rnn/multi_rnn_cell/cell_1/lstm_cell")
     [Place(stack='rnn/multi_rnn_cell', number=1, below=1)]
     """
+    if _NUMBERED.search(scope) is None:
+        return []  # nearly all
     parts = scope.split("/")
     found: list[Place] = []
     for at, part in enumerate(parts):

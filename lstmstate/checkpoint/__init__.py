@@ -93,9 +93,10 @@ class Checkpoint:
             self.notes += self._reader.data_problems()
             names = self._object_names(self._reader)
         self.object_based = object_graph.OBJECT_GRAPH_KEY in self._reader.specs
+        specs, self._reader.specs = self._reader.specs, {}  # a variable has its own
         self.variables: dict[str, Variable] = {
-            name: Variable(spec, self._reader, self.prefix, names.get(name))
-            for name, spec in self._reader.specs.items()
+            name: Variable(name, spec, self._reader, self.prefix, names.get(name))
+            for name, spec in specs.items()
         }
 
     def close(self) -> None:

@@ -69,7 +69,7 @@ class FrozenGraph:
         if not shape or not math.prod(shape):
             return
         self._tensors[node.name] = tensor
-        self.specs[node.name] = Spec(node.name, dtype, shape)
+        self.specs[node.name] = Spec(dtype, shape)
         attributes = {
             b"shape": wire.bytes_field(7, written),
             b"dtype": wire.int_field(6, wire.last_int32(tensor.get(1))),
@@ -80,11 +80,11 @@ class FrozenGraph:
         ]
         self.graph.nodes[node.name] = Node(node.name, "VariableV2", [], entries)
 
-    def read(self, spec: Spec, extents: Extents | None) -> NDArray[np.generic]:
+    def read(self, name: str, spec: Spec, extents: Extents | None) -> NDArray[np.generic]:
         """Return the value of a constant; see `variables.Reader`."""
         assert extents is None, "constants are whole"
-        with located(self.data_files[0], spec.name):
-            return tensor_value(self._tensors[spec.name], spec.dtype, spec.shape)
+        with located(self.data_files[0], name):
+            return tensor_value(self._tensors[name], spec.dtype, spec.shape)
 
 
 def _refuse_gaps(graph: Graph) -> None:

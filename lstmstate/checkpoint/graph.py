@@ -16,7 +16,8 @@ from lstmstate.checkpoint import kinds
 from lstmstate.checkpoint import protobuf as wire
 from lstmstate.checkpoint.graph_node import Node, NodeReader
 from lstmstate.checkpoint.inlining import Arguments, Returns, inline_functions
-from lstmstate.errors import CorruptError, UnsupportedError, located
+from lstmstate.checkpoint.op_sets import LEAST_INPUTS
+from lstmstate.errors import CorruptError, UnsupportedError, located, printable
 from lstmstate.files.budget import Budget
 from lstmstate.files.reader import LFS_POINTER, read_whole
 from lstmstate.named_tuple import NamedTuple
@@ -117,6 +118,8 @@ class Graph:
         for number, _, value in wire.fields(graph_def, self._budget):
             if number == 1 and isinstance(value, bytes):
                 node = read(value)
+                if node.op in LEAST_INPUTS:
+                    _refuse_missing_inputs(node)
                 nodes[node.name] = node
                 seen += 1
                 if seen == _PAID_AT_ONCE:
@@ -131,6 +134,7 @@ class Graph:
                 self.producer = wire.last_int32(producer, self.producer)
 
     def _add(self, node: Node) -> None:
+        _refuse_missing_inputs(node)
         self.nodes[node.name] = node
         self._budget.spend(limits.NODES)
 
@@ -339,6 +343,17 @@ def _first_graph(saved_model: bytes) -> tuple[bytes, str | None]:
             return saved_model[error.start :], _damage(error)
         raise CorruptError(_damage(error)) from error
     raise UnsupportedError("it has no graph")
+
+
+def _refuse_missing_inputs(node: Node) -> None:
+    """Refuse a graph with an operation that has too few inputs, which TensorFlow never writes."""
+    expected, found = LEAST_INPUTS.get(node.op, 0), len(node.inputs)
+    while found and node.inputs[found - 1].startswith("^"):  # these come last
+        found -= 1
+    if found < expected:
+        raise CorruptError(
+            f"expected {expected} inputs of {printable(node.name)} ({node.op}), got {found}"
+        )
 
 
 def _damage(error: CorruptError) -> str:

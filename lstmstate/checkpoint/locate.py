@@ -74,6 +74,15 @@ class Location(NamedTuple):
         return [self.asked, *self.files, *data, *([self.graph] if self.graph else [])]
 
     @property
+    def choice(self) -> str | None:
+        """A line for the user if it was chosen from several; None for the only one, or a name."""
+        if self.asked.startswith(self.prefix):
+            return None
+        number = len(checkpoints_in(os.path.dirname(self.prefix)))
+        line = f"{self.asked} is the checkpoint {self.prefix}, one of {number} in its folder"
+        return line if number > 1 else None
+
+    @property
     def has_own_graph(self) -> bool:
         """Whether the graph is the one that was saved with the checkpoint."""
         return self.saved_model or self.graph in (f"{self.prefix}.meta", self.prefix)

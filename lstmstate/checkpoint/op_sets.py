@@ -31,6 +31,18 @@ SELECTS = frozenset({"Select", "SelectV2"})
 REVERSES = frozenset({"Reverse", "ReverseV2", "ReverseSequence"})
 ASSIGNS = frozenset({"Assign", "AssignVariableOp"})
 
+# How many inputs an operation has at least, without those that only order it: TensorFlow reads no
+# graph with fewer. Those of which inputs are taken by their number.
+LEAST_INPUTS = {
+    **dict.fromkeys(PASSING | {"Cast", "Squeeze"}, 1),
+    **dict.fromkeys(ADDING | REVERSES | {"Mul", "Sub", "RealDiv", "Div", "Pow"}, 2),
+    **dict.fromkeys(("MatMul", "BatchMatMul", "BatchMatMulV2", "Minimum", "Maximum"), 2),
+    **dict.fromkeys(("Reshape", "ExpandDims", "Transpose"), 2),
+    **dict.fromkeys(CONCATS | ASSIGNS | SWITCHES | {"Split", "Gather", "GatherV2"}, 2),
+    **dict.fromkeys(SELECTS | {"ClipByValue", "Slice", "SplitV"}, 3),
+    "StridedSlice": 4,
+}
+
 # Operations that put a sequence into an array of time steps → the input with the sequence.
 UNSTACKS = {
     "TensorArrayScatterV3": 2,

@@ -97,7 +97,8 @@ class Table:
         self._unpacked: set[int] = set()  # the packed blocks that were read, by their places
         for key, value in self._entries(index, None):
             with located(source.path):
-                self._pay_for(len(self._blocks))
+                if not (len(self._blocks) + 1) % _PAID_AT_ONCE:
+                    self._pay()
                 self._last_keys.append(key)
                 self._blocks.append(BlockHandle.decode(value, 0)[0])
 
@@ -107,11 +108,12 @@ class Table:
         count = 0
         for limit, block in zip(self._last_keys, self._blocks, strict=True):
             before = count
-            for key, value in self._entries(block, last):
-                last = key
+            for entry in self._entries(block, last):
+                last = entry[0]
                 count += 1
-                self._pay_for(count)
-                yield key, value
+                if not count % _PAID_AT_ONCE:
+                    self._pay()
+                yield entry
             if last is None or last > limit or count == before:
                 raise self._corrupt("its index of blocks does not fit the blocks")
 
@@ -130,11 +132,10 @@ class Table:
                 self._kept = number, entries
         return entries.get(key)
 
-    def _pay_for(self, count: int) -> None:
-        """Pay for entries, when there are many more."""
-        if count and not count % _PAID_AT_ONCE:
-            with located(self._source.path):
-                self._source.budget.spend(limits.ENTRIES, _PAID_AT_ONCE)
+    def _pay(self) -> None:
+        """Pay for many entries."""
+        with located(self._source.path):
+            self._source.budget.spend(limits.ENTRIES, _PAID_AT_ONCE)
 
     def _entries(self, handle: BlockHandle, last: bytes | None) -> Iterator[tuple[bytes, bytes]]:
         """Yield the entries of one block; `last` is the key that must come before (None: any).
@@ -149,9 +150,13 @@ class Table:
         at, key = 0, b""
         with located(self._source.path):
             while at < end:
-                shared, at = varint(data, at)
-                unshared, at = varint(data, at)
-                length, at = varint(data, at)
+                shared, unshared, length = data[at : at + 3]
+                if shared | unshared | length < 0x80:
+                    at += 3
+                else:
+                    shared, at = varint(data, at)
+                    unshared, at = varint(data, at)
+                    length, at = varint(data, at)
                 if shared > len(key) or unshared + length > end - at:
                     raise CorruptError("an entry of a block runs over its end")
                 key = key[:shared] + data[at : at + unshared]

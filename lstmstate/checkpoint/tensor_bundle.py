@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
@@ -17,6 +18,7 @@ from lstmstate import limits
 from lstmstate.checkpoint import dtypes
 from lstmstate.checkpoint import protobuf as wire
 from lstmstate.checkpoint.dtypes import DType
+from lstmstate.checkpoint.protobuf import encode_varint
 from lstmstate.checkpoint.slice_keys import Extents, decode_slice_key
 from lstmstate.checkpoint.sstable import Table, masked, masked_crc
 from lstmstate.checkpoint.variables import Shape, Spec, parse_extents, parse_shape, region
@@ -26,6 +28,7 @@ from lstmstate.errors import (
     MissingFileError,
     NotFoundError,
     UnsupportedError,
+    first_of,
     located,
 )
 from lstmstate.files.reader import ByteSource
@@ -57,6 +60,27 @@ class Entry(NamedTuple):
     slices: tuple[Extents, ...]
 
 
+class _Kind(NamedTuple):
+    """A dtype and shape, as entries begin with them: one for all variables that are alike.
+
+    Attributes:
+        size: `nbytes` as an entry has it.
+    """
+
+    spec: Spec
+    nbytes: int
+    size: bytes | None
+
+
+# An entry as TensorFlow writes it: dtype and shape; then data file, offset, size and checksum.
+_DTYPE, _SHAPE = b"\x08", b"\x12"
+_PLACE = re.compile(
+    rb"(?:\x18([\x00-\x7f]))?(?:\x20([\x80-\xff]{0,8}[\x00-\x7f]))?"
+    rb"(?:\x28([\x80-\xff]{0,8}[\x00-\x7f]))?(?:\x35.{4})?",
+    re.DOTALL,
+)
+
+
 class Bundle:
     """A V2 checkpoint, listed from its index alone.
 
@@ -68,27 +92,23 @@ class Bundle:
     def __init__(self, prefix: str, *, checksums: bool = True) -> None:
         self._prefix = prefix
         self._checksums = checksums
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, bytes] = {}  # decoded when they are asked for: there can be many
         self._slices: dict[tuple[str, Extents], Entry] = {}
+        self._kinds: dict[bytes, _Kind] = {}  # a checkpoint has few, and many variables of each
+        self._ends: dict[int, int] = {}  # data file → the end of its last value
         self.specs: dict[str, Spec] = {}
+        self.stored_bytes = 0
         index = f"{prefix}.index"
         with ByteSource(index) as source, located(index):
             if source.size > limits.MAX_INDEX_BYTES:
                 raise UnsupportedError(f"an index of {source.size} bytes is too large to be one")
             self._budget = source.budget
             self._parse(Table(source, checksums=checksums))
-            self._list()
 
     @property
     def data_files(self) -> tuple[str, ...]:
         """The data files of the index, including missing ones."""
-        shards = {entry.shard for entry in (*self._entries.values(), *self._slices.values())}
-        return tuple(self._data_file(shard) for shard in sorted(shards))
-
-    @property
-    def stored_bytes(self) -> int:
-        """The bytes of all its values, each pack_lengths for itself."""
-        return sum(entry.size for entry in (*self._entries.values(), *self._slices.values()))
+        return tuple(map(self._data_file, sorted(self._ends)))
 
     @property
     def big_endian(self) -> bool:
@@ -96,7 +116,7 @@ class Bundle:
         return self._big_endian
 
     def _parse(self, table: Table) -> None:
-        """Read the header, which is the first key, and all entries."""
+        """Read the header, which is the first key, and check all entries: slices come first."""
         entries = iter(table)
         key, value = next(entries, (None, b""))
         if key != b"":
@@ -108,41 +128,85 @@ class Bundle:
         if wire.last_int32(version.get(2)) > _BUNDLE_VERSION:
             raise UnsupportedError("its format is newer than all releases of TensorFlow 1")
         names = 0
-        self._shapes: dict[bytes, Shape] = {}  # a checkpoint has few, and many variables of each
         for key, value in entries:
             assert key is not None
             names += len(key)
             if len(key) > limits.MAX_NAME_BYTES or names > limits.MAX_NAMES_BYTES:
                 raise CorruptError("its names are too long to be names of variables")
-            if key[:1] == b"\0":
+            if key[0] == 0:
                 stored, extents = decode_slice_key(key)
                 name = wire.text(stored)
-                self._slices[name, extents] = self._entry(name, value)
+                self._slices[name, extents] = self._checked_entry(name, value)
             else:
-                name = wire.text(key)
-                self._entries[name] = self._entry(name, value)
+                name = key.decode("utf-8", "surrogateescape")
+                self._entries[name] = value
+                self.specs[name] = self._plain_spec(value) or self._spec(name, value)
 
-    def _entry(self, name: str, data: bytes) -> Entry:
-        """Read the entry of a variable or of a slice of it."""
+    def _plain_spec(self, data: bytes) -> Spec | None:
+        """Return the spec of an entry that is written as TensorFlow does, of a known kind.
+
+        None for any other entry, which may be damaged; `_spec` does all of it, and takes longer.
+        """
+        start = data[3] + 4 if len(data) > 3 else 0  # behind a head of up to 127 bytes
+        kind = self._kinds.get(data[:start])
+        place = _PLACE.fullmatch(data, start) if kind is not None else None
+        if kind is None or place is None or place[3] != kind.size:
+            return None
+        shard = place[1][0] if place[1] else 0
+        end = kind.nbytes
+        for number, byte in enumerate(place[2] or b""):
+            end += (byte & 0x7F) << 7 * number
+        if end > limits.MAX_INT64 or shard >= self._shards:
+            return None
+        self._note_place(shard, end, kind.nbytes)
+        return kind.spec
+
+    def _note_place(self, shard: int, end: int, size: int) -> None:
+        if end > self._ends.get(shard, -1):
+            self._ends[shard] = end
+        self.stored_bytes += size
+
+    def _spec(self, name: str, data: bytes) -> Spec:
+        """Return the spec of any entry; check that all slices of it are there."""
+        entry = self._checked_entry(name, data)
+        parts = []
+        for extents in entry.slices:
+            part = self._slices.get((name, extents))
+            with located(tensor=name):
+                lengths = tuple(extent.length for extent in region(entry.shape, extents))
+                if part is None or part.dtype != entry.dtype or part.shape != lengths:
+                    raise CorruptError("a slice of it is missing or does not fit")
+            parts.append(part)
+        _refuse_overlap(name, parts)
+        stored = sum(part.size for part in parts) if parts else entry.size
+        spec = Spec(entry.dtype, entry.shape, entry.slices, stored)
+        is_plain = data[:1] == _DTYPE and data[2:3] == _SHAPE and max(data[1], data[3]) < 0x80
+        if is_plain and entry.dtype.itemsize and not parts and _PLACE.fullmatch(data, data[3] + 4):
+            size = encode_varint(stored) if stored else None
+            self._kinds[data[: data[3] + 4]] = _Kind(spec, stored, size)
+        return spec
+
+    def _checked_entry(self, name: str, data: bytes) -> Entry:
+        """Read the entry of a variable or of a slice of it, and pay for its fields."""
         try:
-            return self._parse_entry(data)
+            entry = self._parse_entry(data, pays=True)
         except LstmstateError as error:  # `located` takes longer, and there are many
             error.tensor = name
             raise
+        self._note_place(entry.shard, entry.offset + entry.size, entry.size)
+        return entry
 
-    def _parse_entry(self, data: bytes) -> Entry:
+    def _parse_entry(self, data: bytes, *, pays: bool = False) -> Entry:
         """Read a BundleEntryProto and hold its numbers against one another."""
-        found = wire.message(data, self._budget)
+        found = wire.message(data, self._budget if pays else None)
+        if pays:
+            self._budget.spend(limits.FIELDS, len(found))
         slices = found.get(7, ())
         if len(slices) > limits.MAX_SLICES:
             raise CorruptError(f"it is cut into {len(slices)} slices")
-        written = wire.merge(found.get(2))
-        shape = self._shapes.get(written)
-        if shape is None:
-            shape = self._shapes[written] = parse_shape(written)
         entry = Entry(
             dtype=dtypes.by_number(wire.last_int32(found.get(1))),
-            shape=shape,
+            shape=parse_shape(wire.merge(found.get(2))),
             shard=wire.last_int32(found.get(3)),
             offset=wire.signed(wire.last_int(found.get(4))),
             size=wire.signed(wire.last_int(found.get(5))),
@@ -161,52 +225,48 @@ class Bundle:
             raise CorruptError(f"{entry.size} bytes cannot hold {elements} strings")
         return entry
 
-    def _list(self) -> None:
-        """List the variables, and check that all their slices are there."""
-        for name, entry in self._entries.items():
-            for extents in entry.slices:
-                part = self._slices.get((name, extents))
-                with located(tensor=name):
-                    lengths = tuple(extent.length for extent in region(entry.shape, extents))
-                    if part is None or part.dtype != entry.dtype or part.shape != lengths:
-                        raise CorruptError("a slice of it is missing or does not fit")
-            _refuse_overlap(name, [self._slices[name, extents] for extents in entry.slices])
-            stored = sum(self._slices[name, extents].size for extents in entry.slices)
-            self.specs[name] = Spec(
-                name, entry.dtype, entry.shape, entry.slices, stored if entry.slices else entry.size
-            )
-
     def _data_file(self, shard: int) -> str:
         return f"{self._prefix}.data-{shard:05d}-of-{self._shards:05d}"
 
+    def _missing(self) -> str:
+        """Return the problem of a missing data file; those of another number of files are named.
+
+        The index has the number, as for TensorFlow: no other file is read in its place.
+        """
+        import glob
+
+        found = sorted(glob.glob(f"{glob.escape(self._prefix)}.data-*-of-*"))
+        names = [os.path.basename(path) for path in found]
+        others = [name for name in names if not name.endswith(f"-of-{self._shards:05d}")]
+        known = f" (not of this index: {first_of(others, _LISTED)})" if others else ""
+        return f"the data file is missing{known}"
+
     def data_problems(self) -> list[str]:
         """Return the problems of the data files that their sizes show."""
-        needed: dict[str, int] = {}
-        for entry in (*self._entries.values(), *self._slices.values()):
-            path = self._data_file(entry.shard)
-            needed[path] = max(needed.get(path, 0), entry.offset + entry.size)
         problems = []
-        for path, size in needed.items():
+        for shard, size in self._ends.items():
+            path = self._data_file(shard)
             try:
                 with ByteSource(path) as source:
                     if source.size < size:
                         source.refuse_pointer("the data file")
                         problems.append(f"{path}: it is cut short: {source.size} of {size} bytes")
             except NotFoundError:
-                problems.append(f"{path}: the data file is missing: values cannot be read")
+                problems.append(f"{path}: {self._missing()}: values cannot be read")
             except LstmstateError as error:
                 problems.append(str(error))
-            if len(problems) == _LISTED and len(needed) > _LISTED:
-                return [*problems, f"there are {len(needed)} data files; others may be wrong too"]
+            if len(problems) == _LISTED and len(self._ends) > _LISTED:
+                many = f"there are {len(self._ends)} data files; others may be wrong too"
+                return [*problems, many]
         return problems
 
-    def read(self, spec: Spec, extents: Extents | None) -> NDArray[np.generic]:
+    def read(self, name: str, spec: Spec, extents: Extents | None) -> NDArray[np.generic]:  # noqa: ARG002
         """Return a whole value, or one slice of it; see `variables.Reader`."""
-        entry = self.entry(spec.name, extents)
+        entry = self.entry(name, extents)
         path = self._data_file(entry.shard)
         if entry.dtype is not dtypes.STRING and not entry.dtype.itemsize:
             raise UnsupportedError(f"values of dtype {entry.dtype.name} cannot be read")
-        with located(path, spec.name):
+        with located(path, name):
             data = self._fetch(path, entry)
             if entry.dtype is dtypes.STRING:
                 return self._strings(data, entry)
@@ -219,7 +279,9 @@ class Bundle:
 
         The entry of a partitioned variable has slices, and no bytes of its own.
         """
-        found = self._entries.get(name) if extents is None else self._slices.get((name, extents))
+        if extents is None and name in self._entries:
+            return self._parse_entry(self._entries[name])
+        found = self._slices.get((name, extents)) if extents is not None else None
         if found is None:
             raise NotFoundError("it is not in this checkpoint", path=self._prefix, tensor=name)
         return found
@@ -275,12 +337,12 @@ class Bundle:
 
     def read_bytes(self, name: str) -> bytes:
         """Return the one element of a string scalar, such as the object graph."""
-        entry = self._entries[name]
+        entry = self.entry(name)
         if entry.dtype is not dtypes.STRING or entry.shape or entry.slices:
             raise CorruptError("it is not one string", tensor=name)
         if entry.size > limits.MAX_GRAPH_BYTES:
             raise UnsupportedError(f"a graph of {entry.size} bytes is too large to be one")
-        element: bytes = self.read(self.specs[name], None).item()
+        element: bytes = self.read(name, self.specs[name], None).item()
         return element
 
     def _fetch(self, path: str, entry: Entry) -> bytes:
@@ -295,7 +357,7 @@ class Bundle:
             return ByteSource(path)
         except NotFoundError:
             raise MissingFileError(
-                "the data file is missing: only names, shapes and dtypes are known",
+                f"{self._missing()}: only names, shapes and dtypes are known",
                 path=path,
                 advice=f"put {os.path.basename(path)} next to the index",
             ) from None

@@ -8,7 +8,7 @@ core/util/{saved_tensor_slice.proto,saved_tensor_slice_util.h,tensor_slice_write
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from lstmstate import limits
@@ -25,6 +25,9 @@ from lstmstate.files.reader import ByteSource
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+_NAME = 1 << 3 | wire.LENGTH_DELIMITED  # the key of the field of a name, which comes first
+_LONG = 0x80  # bytes of a name: its length takes more than one byte
 
 
 class V1Checkpoint:
@@ -47,36 +50,44 @@ class V1Checkpoint:
         self._sources = dict(sources)
         self._checksums = checksums
         self._tables: dict[str, Table] = {}
-        self._homes: dict[tuple[str, Extents], str] = {}
-        found: dict[str, tuple[Spec, list[Extents]]] = {}
+        # The file of a variable in one slice, or of each slice of another.
+        self._homes: dict[str | tuple[str, Extents], str] = {}
+        self.specs: dict[str, Spec] = {}
         try:
             for path in files:
                 with located(path):
                     meta = self._table(path).get(b"")
                     if meta is None:
                         raise CorruptError("it has no list of variables")
-                    for spec in _list(meta, self._sources[path].budget):
-                        self._add(spec, path, found)
+                    for name, spec in _list(meta, self._sources[path].budget):
+                        if name in self.specs or len(spec.slices) > 1:
+                            self._add(name, spec, path)
+                        else:
+                            self.specs[name], self._homes[name] = spec, path
         except LstmstateError:
             self.close()
             raise
-        self.specs = {
-            name: found[name][0]._replace(slices=tuple(found[name][1])) for name in sorted(found)
-        }
+        self.specs = {name: self.specs[name] for name in sorted(self.specs)}
 
-    def _add(self, spec: Spec, path: str, found: dict[str, tuple[Spec, list[Extents]]]) -> None:
+    def _add(self, name: str, spec: Spec, path: str) -> None:
         """Add what one file lists of a variable to what others list."""
-        known, slices = found.setdefault(spec.name, (spec, []))
-        with located(tensor=spec.name):
-            if (known.dtype, known.shape) != (spec.dtype, spec.shape):
+        known = self.specs.get(name)
+        slices = () if known is None else known.slices
+        with located(tensor=name):
+            if known is not None and (known.dtype, known.shape) != (spec.dtype, spec.shape):
                 raise CorruptError("its shards do not agree")
+            if len(slices) + len(spec.slices) > limits.MAX_SLICES:
+                raise CorruptError(f"it is cut into more than {limits.MAX_SLICES} slices")
             for extents in spec.slices:
-                if (spec.name, extents) in self._homes:
+                if self._home(name, extents, slices) is not None:
                     raise CorruptError("a slice of it is there twice")
-                if len(slices) >= limits.MAX_SLICES:
-                    raise CorruptError(f"it is cut into more than {limits.MAX_SLICES} slices")
-                self._homes[spec.name, extents] = path
-                slices.append(extents)
+                self._homes[name, extents] = path
+        self.specs[name] = spec._replace(slices=(*slices, *spec.slices))
+
+    def _home(self, name: str, extents: Extents, slices: tuple[Extents, ...]) -> str | None:
+        """Return the file of one of the slices of a variable, None if it is none of them."""
+        alone = self._homes.get(name) if (extents,) == slices[:1] else None
+        return alone or self._homes.get((name, extents))
 
     def _table(self, path: str) -> Table:
         """Return the table of a file, which stays open as long as this reader is in use."""
@@ -91,14 +102,15 @@ class V1Checkpoint:
         for source in self._sources.values():
             source.close()
 
-    def read(self, spec: Spec, extents: Extents | None) -> NDArray[np.generic]:
+    def read(self, name: str, spec: Spec, extents: Extents | None) -> NDArray[np.generic]:
         """Return one slice of a value; see `variables.Reader`."""
         assert extents is not None, "V1 files store every value as slices"
         shape = tuple(extent.length for extent in region(spec.shape, extents))
-        path = self._homes[spec.name, extents]
-        with located(path, spec.name):
-            name = spec.name.encode("utf-8", "surrogateescape")
-            stored = self._table(path).get(encode_slice_key(name, extents))
+        path = self._home(name, extents, spec.slices)
+        assert path is not None
+        with located(path, name):
+            key = encode_slice_key(wire.encode_text(name), extents)
+            stored = self._table(path).get(key)
             if stored is None:
                 raise CorruptError("it is listed, but its values are not there")
             # SavedTensorSlices.data (2) is a SavedSlice, whose data (3) is a TensorProto.
@@ -110,15 +122,20 @@ class V1Checkpoint:
             return value.reshape(shape)
 
 
-def _list(stored: bytes, budget: Budget) -> list[Spec]:
+def _list(stored: bytes, budget: Budget) -> Iterator[tuple[str, Spec]]:
     """Read SavedTensorSlices.meta (1): 1 repeated tensor {1 name, 2 shape, 3 type, 4 slice}."""
     meta = wire.message(wire.merge(wire.message(stored, budget).get(1)), budget)
     tensors = wire.all_bytes(meta.get(1))
-    budget.spend(limits.ENTRIES, len(tensors))
-    specs = []
+    budget.spend(limits.LISTED, len(tensors))
     if sum(map(len, tensors)) > limits.MAX_NAMES_BYTES:
         raise CorruptError("its list of variables is too large to be one")
+    kinds: dict[bytes, Spec] = {}  # by all that follows a name: there are few
     for data in tensors:
+        behind = 2 + data[1] if len(data) > 1 and data[0] == _NAME and data[1] < _LONG else 0
+        kind = kinds.get(data[behind:]) if behind else None
+        if kind is not None:
+            yield wire.text(data[2:behind]), kind
+            continue
         found = wire.message(data, budget)
         name = wire.text(wire.last_bytes(found.get(1)))
         with located(tensor=name):
@@ -130,5 +147,7 @@ def _list(stored: bytes, budget: Budget) -> list[Spec]:
             for extents in slices:
                 region(shape, extents)
             dtype = dtypes.by_number(wire.last_int32(found.get(3)))
-            specs.append(Spec(name, dtype, shape, slices))
-    return specs
+        spec = Spec(dtype, shape, slices)
+        if behind and len(found.get(1, ())) == 1:
+            kinds[data[behind:]] = spec
+        yield name, spec

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from lstmstate import limits
 from lstmstate.checkpoint import object_graph
@@ -34,32 +34,39 @@ NUMBERED = ("variables/", "_all_variables/")
 class Reader(Protocol):
     """A file format: its variables, and the places of their bytes."""
 
-    @property
-    def specs(self) -> Mapping[str, Spec]:
-        """The variables by name, in the order of the file."""
+    specs: dict[str, Spec]
+    """The variables by name, in the order of the file, until a `Checkpoint` takes them."""
 
     @property
     def data_files(self) -> tuple[str, ...]:
         """The paths of the files that hold values."""
 
-    def read(self, spec: Spec, extents: Extents | None) -> NDArray[np.generic]:
+    def read(self, name: str, spec: Spec, extents: Extents | None) -> NDArray[np.generic]:
         """Return the value of a whole variable (`None`), or of one of its slices."""
 
 
 class Spec(NamedTuple):
-    """The entry of a variable in a file's index.
+    """The kind of a variable, as a file's index has it: one for all variables that are alike.
 
     Attributes:
-        name: the key under which it is stored.
         slices: the places of the parts of a partitioned variable; empty for a whole one.
         stored_bytes: bytes in the data files; None if the index does not record them.
     """
 
-    name: str
     dtype: DType
     shape: Shape
     slices: tuple[Extents, ...] = ()
     stored_bytes: int | None = None
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int | None:
+        """The bytes of a value; None for strings in V1 files."""
+        return self.size * self.dtype.itemsize or self.stored_bytes
 
 
 class Variable(metaclass=Brief):
@@ -67,17 +74,18 @@ class Variable(metaclass=Brief):
 
     Attributes:
         name: the key under which it is stored, as TensorFlow's own reader lists it.
-        shape: its full shape, even if it is stored in slices.
-        dtype: its TensorFlow dtype, by name ("float32").
         full_name: the variable's name in the graph, if an object-based checkpoint records it.
         path: its name in the model: that of the key, or of the object that it belongs to.
     """
 
-    def __init__(self, spec: Spec, reader: Reader, path: str, full_name: str | None = None) -> None:
-        self.name = spec.name
-        self.shape = spec.shape
+    __slots__ = ("_path", "_reader", "full_name", "name", "path", "spec")  # there can be many
+
+    def __init__(
+        self, name: str, spec: Spec, reader: Reader, path: str, full_name: str | None = None
+    ) -> None:
+        self.name = name
         self.full_name = full_name
-        self.path = _path(spec.name, full_name)
+        self.path = _path(name, full_name)
         self.spec = spec
         self._reader = reader
         self._path = path
@@ -98,6 +106,11 @@ class Variable(metaclass=Brief):
         return value.astype(dtype or value.dtype, copy=bool(copy))
 
     @property
+    def shape(self) -> Shape:
+        """Its full shape, even if it is stored in slices."""
+        return self.spec.shape
+
+    @property
     def ndim(self) -> int:
         """The number of axes."""
         return len(self.shape)
@@ -115,12 +128,12 @@ class Variable(metaclass=Brief):
     @property
     def size(self) -> int:
         """The number of elements."""
-        return math.prod(self.shape)
+        return self.spec.size
 
     @property
     def nbytes(self) -> int | None:
         """The bytes of its value; None for strings in V1 files."""
-        return self.size * self.spec.dtype.itemsize or self.spec.stored_bytes
+        return self.spec.nbytes
 
     @property
     def is_slot(self) -> bool:
@@ -140,8 +153,8 @@ class Variable(metaclass=Brief):
                 raise UnsupportedError(f"NumPy has no arrays of {len(self.shape)} axes")
             try:
                 if self.spec.slices:
-                    return join_slices(self.spec, self._reader)
-                return self._reader.read(self.spec, None)
+                    return join_slices(self.name, self.spec, self._reader)
+                return self._reader.read(self.name, self.spec, None)
             except LstmstateError:
                 raise
             except ValueError as error:  # of NumPy, for sizes that no array can have
@@ -177,17 +190,19 @@ def _path(name: str, full_name: str | None) -> str:
 class _Closed:
     """The reader of a checkpoint that was closed."""
 
-    specs: Mapping[str, Spec] = {}
     data_files = ()
 
-    def read(self, spec: Spec, extents: Extents | None) -> NDArray[np.generic]:  # noqa: ARG002
+    def __init__(self) -> None:
+        self.specs: dict[str, Spec] = {}
+
+    def read(self, name: str, spec: Spec, extents: Extents | None) -> NDArray[np.generic]:  # noqa: ARG002
         raise ArgumentError("the checkpoint is closed", advice="open it again")
 
 
 _CLOSED = _Closed()
 
 
-def join_slices(spec: Spec, reader: Reader) -> NDArray[np.generic]:
+def join_slices(name: str, spec: Spec, reader: Reader) -> NDArray[np.generic]:
     """Return the full value of a partitioned variable.
 
     Raises:
@@ -200,9 +215,9 @@ def join_slices(spec: Spec, reader: Reader) -> NDArray[np.generic]:
     if stored != math.prod(spec.shape):
         raise CorruptError(f"its slices hold {stored} elements of {math.prod(spec.shape)}")
     if len(regions) == 1:
-        return reader.read(spec, spec.slices[0])
+        return reader.read(name, spec, spec.slices[0])
     # All parts are read before there is room for the whole: what only declares them takes none.
-    pieces = [reader.read(spec, extents) for extents in spec.slices]
+    pieces = [reader.read(name, spec, extents) for extents in spec.slices]
     value = np.empty(spec.shape, pieces[0].dtype)
     filled = np.zeros(spec.shape, np.bool_)
     for piece, part in zip(pieces, regions, strict=True):

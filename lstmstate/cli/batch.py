@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import sys
 from collections.abc import Callable, Sequence
 
 from lstmstate.cli import DONE, NO, SOME_FAILED, UNUSABLE, report_line
@@ -64,4 +65,6 @@ class Batch:
 
 def print_document(schema: str, document: Json) -> None:
     """Print one JSON document."""
-    print(json.dumps({"schema": schema, **document}, indent=2, allow_nan=False))
+    encoder = json.JSONEncoder(indent=2, allow_nan=False)
+    sys.stdout.writelines(encoder.iterencode({"schema": schema, **document}))  # in parts
+    print()

@@ -84,7 +84,6 @@ def command(
         ),
     )
     ckpt = common.open_checkpoint(ckpt_path or "")
-    common.note_choice(ckpt_path or "", ckpt)
     job = _export_variables if is_arrays else _export_cells
     return job(ckpt, export_options, part, arithmetic, common)
 

@@ -125,7 +125,8 @@ class _Inspector:
                 inspect_table.stats_tables(sheet, cells, stats)
             if damaged is not None:
                 inspect_table.verified_line(sheet, len(ckpt.variables), damaged)
-        self._batch.fail(path, each(*damaged or ()))
+        if damaged:
+            self._batch.fail(path, each(*damaged))
         return document
 
     def _state(self, path: str, opened: Opened) -> Json | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -169,32 +168,22 @@ class Common(Options):
         return Meter(title, total, unit, quiet=self.quiet)
 
     def open(self, path: str | InputPath) -> Opened:
-        """Open a state file or a checkpoint; see `open_path`."""
+        """Open a state file or a checkpoint, and print the notes on it; see `open_path`."""
         from lstmstate.operations.load import open_path
-        from lstmstate.state.formats.input_path import InputPath
 
-        path = InputPath.of(path)
         opened = open_path(path, checksums=not self.no_checksums, header=self.header)
-        if opened.ckpt is not None:
-            self.note_choice(path.text, opened.ckpt)
+        if opened.ckpt is not None and not self.quiet:  # the graph is read for the notes
+            self.note(opened.ckpt.notes)
         return opened
 
     def open_checkpoint(self, path: str) -> LSTMCheckpoint:
-        """Open a checkpoint."""
+        """Open a checkpoint, and print the notes on it."""
         from lstmstate.model.checkpoint import open_checkpoint
 
-        return open_checkpoint(path, checksums=not self.no_checksums)
-
-    def note_choice(self, path: str, ckpt: LSTMCheckpoint) -> None:
-        """Name the checkpoint if it was chosen from several, and print the notes on its files."""
-        if self.quiet:
-            return
-        from lstmstate.checkpoint.locate import checkpoints_in
-
-        is_named = path.startswith(ckpt.prefix)
-        others = [] if is_named else checkpoints_in(os.path.dirname(ckpt.prefix))
-        chosen = f"{path} is the checkpoint {ckpt.prefix}, one of {len(others)} in its folder"
-        self.note([*([chosen] if len(others) > 1 else []), *ckpt.notes])
+        ckpt = open_checkpoint(path, checksums=not self.no_checksums)
+        if not self.quiet:
+            self.note(ckpt.notes)
+        return ckpt
 
     def note_options(self, settled: Sequence[Settled], *, strict: bool) -> None:
         """Print which options of cells are assumed, and which differ from the files."""
@@ -258,11 +247,9 @@ class Widths(Options):
         from lstmstate.model.saved_states import wanted_from
 
         each = None if self.units is None else (self.units, self.proj or self.units)
-        ckpt = None
-        if self.checkpoint is not None:
-            ckpt = common.open_checkpoint(self.checkpoint)
-            common.note_choice(self.checkpoint, ckpt)
+        ckpt = None if self.checkpoint is None else common.open_checkpoint(self.checkpoint)
         found = wanted_from(layout, self.cells, ckpt, each=each, cell=self.cell, stack=self.stack)
+        found = found._replace(can_choose=True)
         return found if self.cells is None else found._replace(source="--cells")
 
 

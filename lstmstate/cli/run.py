@@ -218,7 +218,6 @@ class _Call(NamedTuple):
             strict=strict,
         )
         run = FileRun(network, ckpt.prefix, chosen, files, common.note)
-        common.note_choice(self.ckpt_path, ckpt)
         common.note_options(run.loaded.settled, strict=strict)
         return ckpt.prefix, run
 

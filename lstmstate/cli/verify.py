@@ -75,7 +75,6 @@ def command(
     from lstmstate.operations.verify import Verification, VerifyRequest
 
     ckpt = common.open_checkpoint(ckpt_path)
-    common.note_choice(ckpt_path, ckpt)
     request = VerifyRequest(
         **vars(part),
         **vars(verify_options),

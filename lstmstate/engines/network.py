@@ -104,6 +104,11 @@ class Arithmetic(NamedTuple):
         units = int(self.kernel.shape[1]) // len(self.gates)
         return StateWidths(units, units if self.projection is None else self.projection.shape[1])
 
+    def with_input_size(self, size: int) -> Arithmetic:
+        """Return the same cell with weights of zero for the columns of x that it ignores."""
+        rows = np.zeros((size - self.input_size, self.kernel.shape[1]), self.dtype)
+        return self._replace(kernel=np.concatenate([self.kernel, rows])) if len(rows) else self
+
     def in_float64(self) -> Arithmetic:
         """Return the same cell with weights in float64."""
 
@@ -164,6 +169,25 @@ class Network(NamedTuple):
     def dtype(self) -> np.dtype[np.floating[Any]]:
         """The type that it computes in."""
         return self.first.dtype
+
+    def with_full_kernels(self) -> Network:
+        """Return the same network, in which no cell but the first ignores columns of its input.
+
+        It has weights of zero for them.
+        """
+        stages: list[Stage] = []
+        width = self.first.input_size
+        for stage in self.stages:
+            chains = []
+            for chain in stage:
+                inside, cells = width, []
+                for cell in chain:
+                    cells.append(cell.with_input_size(inside))
+                    inside = cell.widths.m
+                chains.append(tuple(cells))
+            stages.append(tuple(chains))
+            width = sum(chain[-1].widths.m for chain in stage)
+        return Network(tuple(stages))
 
     def refuse_gaps(self) -> None:
         """Refuse a cell that does not fit the outputs of the one before, or has another dtype."""

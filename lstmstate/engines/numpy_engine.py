@@ -70,7 +70,7 @@ def check(network: Network) -> None:
                 raise UnsupportedError(
                     f"a weight is larger than {most:.0e}, and sums with it overflow",
                     tensor=cell.name,
-                    advice="use `engine='graph'`",
+                    advice="use `engine='graph'` or `engine='tensorflow'`",
                 )
 
 

@@ -135,7 +135,7 @@ class Outputs:
         if sys.stdout.isatty():
             raise LstmstateError(
                 "binary data is not written to a terminal",
-                advice="redirect stdout, or pass a file: `target=...`",
+                advice="redirect stdout, or pass the path of a file",
             )
         temporary = _new_name(tempfile.gettempdir())
         self._temporary[STDOUT] = temporary

@@ -130,7 +130,7 @@ class LSTMCheckpoint(RecognisedCheckpoint, metaclass=Brief):
         """Return a name as that of a cell, or as that of a stack."""
         if name in self._cells:
             return name, None
-        stacks = find_by_name(name, self._stacks)
+        stacks = find_by_name(name, self._found.stacks)
         is_whole = any(name_of(group) == name for group in stacks)
         if stacks and (is_whole or not self._matches(name)):
             return None, name

@@ -16,7 +16,6 @@ from lstmstate.cells.stacks import (
     name_of,
     pair_directions,
     routes,
-    stacks,
 )
 from lstmstate.checkpoint import Checkpoint, Variable
 from lstmstate.checkpoint.graph import Graph
@@ -87,14 +86,11 @@ class RecognisedCheckpoint:
         where = path if isinstance(path, Location) else os.fspath(path)
         self.files = Checkpoint(where, checksums=checksums)
         self.prefix = self.files.prefix
+        self.format = self.files.format
         self._values: dict[str, NDArray[np.generic]] = {}
         self._networks: dict[str, LSTMNetwork] = {}
         self.variables: dict[str, Variable] = Named("variable", self.prefix, self.files.variables)
-
-    @property
-    def format(self) -> str:
-        """ "v1", "v2", "saved_model", "object_based", "frozen_graph" or "generator_bundle"."""
-        return self.files.format
+        self.files.variables = self.variables
 
     @property
     def graph(self) -> Graph | None:
@@ -109,8 +105,8 @@ class RecognisedCheckpoint:
     @cached_property
     def notes(self) -> tuple[str, ...]:
         """The choices that were made in reading it; the graph is read for them."""
-        _ = self._found, self.states  # either can add some
-        return tuple(self.files.notes)
+        _ = self.states  # which can add some, as can the detection of cells before
+        return tuple(filter(None, (self.files.location.choice, *self.files.notes)))
 
     @property
     def tensorflow_version(self) -> str | None:
@@ -130,9 +126,10 @@ class RecognisedCheckpoint:
 
     @cached_property
     def _cells(self) -> dict[str, Cell]:
+        stacks = self._found.stacks
         known = {cell.name: cell for cell in self._found.cells}
-        known |= {c.name: c for stack in self._stacks for layer in stack.layers for c in layer}
-        return {cell.name: cell for cell in in_order(known.values(), self._stacks)}
+        known |= {cell.name: cell for one in stacks for layer in one.layers for cell in layer}
+        return {cell.name: cell for cell in in_order(known.values(), stacks)}
 
     @cached_property
     def cells(self) -> dict[str, LSTMCell]:
@@ -143,32 +140,13 @@ class RecognisedCheckpoint:
     @cached_property
     def stacks(self) -> dict[str, LSTMStack]:
         """The stacks and the pairs of directions, by name."""
-        found = {stack.name: LSTMStack(stack, self._origin) for stack in self._stacks}
+        found = {stack.name: LSTMStack(stack, self._origin) for stack in self._found.stacks}
         return Named("stack", self.prefix, found)
-
-    @cached_property
-    def _stacks(self) -> list[Stack]:
-        known = self._found.roles.keys() | self._found.slots
-        variables = self.variables.values()
-        return stacks(
-            self._found.cells,
-            (variable.path for variable in variables),
-            (variable.path for variable in variables if variable.name not in known),
-            self._feeders,
-        )
-
-    def _feeders(self, cells: Mapping[str, Cell]) -> dict[str, str]:
-        """Return the cells whose output feeds others, in the graph."""
-        if self._found.graph is None:
-            return {}
-        from lstmstate.cells.from_graph.layers import feeders
-
-        return feeders(self._found.graph, cells)
 
     @cached_property
     def routes(self) -> list[Route]:
         """The networks that can be run: stacks, pairs of stacks as one, and cells in none."""
-        return routes(self._cells.values(), self._stacks)
+        return routes(self._cells.values(), self._found.stacks)
 
     def confirmations(self, cells: Iterable[Cell]) -> dict[str, Confirmation]:
         """Return whether the graph confirms some cells, each by its name."""
@@ -199,7 +177,7 @@ class RecognisedCheckpoint:
         """Return the variables with the initial states of some cells."""
         stacks = {
             stack.name
-            for stack in self._stacks
+            for stack in self._found.stacks
             if any(cell.name in cells for layer in stack.layers for cell in layer)
         }
         return [
@@ -222,13 +200,12 @@ class RecognisedCheckpoint:
         """The states in variables, by the name of the variable."""
         from lstmstate.cells.saved_states import saved_states
 
-        variables = self.variables.values()
         try:
-            found = saved_states(self._found, self._found.graph, self._stacks, variables)
+            found = saved_states(self._found, self._found.graph)
         except UnsupportedError as error:
             graph = self.files.location.graph
             self.files.notes.append(f"{graph}: {error}; states are found by name alone")
-            found = saved_states(self._found, None, self._stacks, variables)
+            found = saved_states(self._found, None)
         return Named("saved state", self.prefix, {state.variable: state for state in found})
 
     @property
@@ -381,7 +358,7 @@ class RecognisedCheckpoint:
             NotFoundError: there is no such stack.
             AmbiguousError: there is more than one.
         """
-        found = find_by_name(name, self._stacks)
+        found = find_by_name(name, self._found.stacks)
         if len(found) == 1:
             return found[0]
         if found:
@@ -391,7 +368,7 @@ class RecognisedCheckpoint:
                 tensor=name,
                 advice=f"give one whole name: {_names(found)}",
             )
-        every = [*pair_directions(self._stacks), *((stack,) for stack in self._stacks)]
+        every = [*pair_directions(self._found.stacks), *((stack,) for stack in self._found.stacks)]
         raise UnknownNameError(
             "there is no such stack of LSTM cells",
             path=self.prefix,

@@ -535,7 +535,7 @@ def _read(
                 tensor=group.name,
                 advice="pass its layout: `layout=...`",
             )
-        here = here._replace(orders=lambda shape: orders)  # noqa: ARG005
+        here = here._replace(orders=lambda shape: orders, can_choose=False)  # noqa: ARG005
     return read_state(file._replace(path=path or file.path), here)
 
 
@@ -558,9 +558,9 @@ def _arrays(ckpt: LSTMCheckpoint, group: Group, wanted: Wanted) -> tuple[StateFi
         is_ordered=group.layout is not None and len(group.variables) > 1,
         orders=None,
     )
+    foreign = _foreign(ckpt, group.variables)
     file = tensors(f"{ckpt.prefix}:{group.name}", variables, ckpt.states.values())
     notes = (*file.notes, group.note) if group.note else file.notes
-    foreign = _foreign(ckpt, group.variables)
     file = file._replace(name=group.name, variables=group.variables)
     return file._replace(foreign=foreign, notes=notes), here
 

@@ -53,7 +53,7 @@ class Export(NamedTuple):
 
     @property
     def notes(self) -> list[str]:
-        """Remarks on the network, which hold for its export, too."""
+        """Remarks on the network, and so on its export."""
         loaded = self.loaded
         return [*loaded.notes, *loaded.beyond, *loaded.not_finite]
 
@@ -203,9 +203,19 @@ def export_opened(ckpt: LSTMCheckpoint, request: ExportRequest) -> Export:
                 tensor=loaded.route.name,
                 advice="run it here: `lstmstate run`",
             )
-        refuse_missing_parts(loaded.network, target.has, target.program, _WITHOUT)
-        content = target.content(loaded.network, request.output)
-    return Export(target, ckpt.prefix, loaded, request.output, content)
+        return export_loaded(loaded, target, ckpt.prefix, request.output)
+
+
+def export_loaded(loaded: Loaded, target: Target, prefix: str, path: str) -> Export:
+    """Return the export of recognised cells to a file.
+
+    Raises:
+        UnsupportedError: the target cannot express them.
+    """
+    network = loaded.recognised_network.with_full_kernels()
+    refuse_missing_parts(network, target.has, target.program, _WITHOUT)
+    content = target.content(network, path)
+    return Export(target, prefix, loaded._replace(network=network), path, content)
 
 
 @name_nearest

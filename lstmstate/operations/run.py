@@ -524,10 +524,11 @@ def open_state(
     from lstmstate.state.candidates import Cells, Wanted
 
     cells = tuple(CellShape(cell.name, cell.widths) for cell in loaded.network.cells)
-    wanted = Wanted(layout, None, (Cells(cells, len(cells) > 1),), source, orders=orders)
+    fitting = (Cells(cells, len(cells) > 1),)
+    wanted = Wanted(layout, None, fitting, source, orders=orders, can_choose=True)
     opened = open_path(path, checksums=checksums, header=header)
     path = opened.path
-    (found, *_) = states_in(opened, wanted)
+    (found, *_) = states_in(opened, wanted, layout="from_layout")
     if [array.name for array in found.arrays] == [""] and not found.file.metadata:
         _refuse_unordered(loaded, path, found.arrays[0].shape, orders)
     stream, lead = Stream(found), found.structure.lead
@@ -610,7 +611,7 @@ def plans(
     """
     from lstmstate.state.formats.array_writer import PlannedArray
 
-    dtype = loaded.network.dtype
+    shapes, dtype = loaded.shapes, loaded.network.dtype
 
     def of_steps(name: str, item: tuple[int, ...]) -> PlannedArray:
         return PlannedArray(name, sequences.shape(item), dtype, sequences.time_axis)
@@ -618,12 +619,12 @@ def plans(
     found = [of_steps(OUTPUTS, loaded.network.output_shape)]
     if alone:
         return found
-    for cell, names in zip(loaded.shapes, _kept_names(loaded, keep), strict=True):
+    for cell, names in zip(shapes, _kept_names(loaded, keep), strict=True):
         found += [
             of_steps(name, (*cell.spatial, _width(cell.widths, letter)))
             for letter, name in names.items()
         ]
-    items = [(*cell.spatial, width) for cell in loaded.shapes for width in cell.widths]
+    items = [(*cell.spatial, width) for cell in shapes for width in cell.widths]
     found += [
         PlannedArray(name, (sequences.batch, *item), dtype)
         for name, item in zip(_state_names(loaded), items, strict=True)

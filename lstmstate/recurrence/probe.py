@@ -118,24 +118,32 @@ def _find_fed_reshapes(scope: Scope, fed: Mapping[Tensor, Fed]) -> Iterator[Fed]
                 yield Fed(Tensor(node.name), node.number_of_type("T"), tuple(sizes))
 
 
-def _replace_unreadable(variable: Callable[[Node], Any]) -> Callable[[Node], Any]:
-    """Return the values of variables, zeros or made-up values for arrays that cannot be read.
+def _make_up_weights(variable: Callable[[Node], Any]) -> Callable[[Node], Any]:
+    """Return the values of variables, with made-up ones for arrays of floats.
 
-    A converted state is stored under other names, and a data file may be damaged or missing. A
-    probe looks at shapes and dependences; a computation with such a variable is still refused.
+    A probe looks at shapes and dependences, which weights of zeros, NaN or huge numbers hide. Their
+    arrays need not be there either: a converted state is stored under other names, and a data file
+    may be damaged or missing. A computation with such a variable is still refused.
     """
 
+    made: dict[str, Any] = {}
+
     def value(node: Node) -> Any:
+        with suppress(NotFoundError):
+            zeros = _make_zeros(node)
+            if zeros.ndim and zeros.dtype.kind == "f":
+                if node.name not in made:
+                    random = np.random.default_rng(list(node.name.encode("utf-8", "replace")))
+                    values = random.random(zeros.shape, np.float32) / np.float32(8)
+                    made[node.name] = values.astype(zeros.dtype, copy=False)
+                return made[node.name]
         try:
             return variable(node)
         except (CorruptError, NotFoundError) as error:
             is_stored = isinstance(error, (CorruptError, MissingFileError))
             if len(node.shape() or ()) < (1 if is_stored else 2):
                 raise
-            zeros = _make_zeros(node)
-            if not is_stored or zeros.dtype.kind != "f":
-                return zeros
-            return np.random.default_rng(zeros.size).random(zeros.shape).astype(zeros.dtype) / 8
+            return _make_zeros(node)
 
     return value
 
@@ -172,7 +180,7 @@ class Probe:
         self.scope = scope
         self._open = open_size
         self._length: int | None = None
-        self.environment = Environment(_replace_unreadable(variable))
+        self.environment = Environment(_make_up_weights(variable))
         self._fed = fed_tensors(scope, width)
         self._known: dict[Tensor, Any] = {}
         self._fed |= {one.tensor: one for one in _find_fed_reshapes(scope, self._fed)}

@@ -68,6 +68,7 @@ class Wanted(NamedTuple):
         source: where the cells come from, for messages.
         is_ordered: whether the arrays have the order of the layout, under any names.
         orders: returns how the graph of the cells takes their state out of one array of a shape.
+        can_choose: whether the caller can choose among the cells of that graph.
     """
 
     layout: str | None = None
@@ -76,6 +77,7 @@ class Wanted(NamedTuple):
     source: str = "the argument cells"
     is_ordered: bool = False
     orders: Callable[[tuple[int, ...]], Sequence[FedOrder]] | None = None
+    can_choose: bool = False
 
     @property
     def knows_widths(self) -> bool:

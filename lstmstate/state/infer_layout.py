@@ -163,10 +163,9 @@ def _as_the_graph(
     order, own = orders[0], places[0]
     other = next((one for one, its in zip(orders, places, strict=True) if its != own), None)
     if other is not None:
-        raise AmbiguousError(
-            f"{order}, and {other}",
-            advice="pass `cell=...` or `stack=...`; or `layout=...` if that is its order",
-        )
+        choice = "pass `cell=...` or `stack=...`; or " if wanted.can_choose else "pass "
+        advice = f"{choice}`layout=...` if that is its order"
+        raise AmbiguousError(f"{order}, and {other}", advice=advice)
     known = (tuple(shape.name for shape in cells.shapes) for cells in wanted.cells)
     names = next((one for one in known if sorted(one) == sorted(order.cells)), order.cells)
     keys = [(name, half) for name in names for half in "cm"]

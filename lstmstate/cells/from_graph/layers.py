@@ -65,7 +65,7 @@ def _inputs(view: GraphView, cell: Cell, wired: GraphCell) -> list[Node]:
     graph = view.graph
     given = list(wired.inputs)
     if not given and "recurrent_kernel" in cell.variables:
-        kernels = (node for name in cell.variables["kernel"] for node in view.nodes_of(name))
+        kernels = (node for name in cell.variables["kernel"] for node in view.nodes.get(name, ()))
         for kernel in kernels:
             for product in products_with(graph, graph.nodes[kernel], WITH_CUTS):
                 given += walk.operands(graph, product)[:1]

@@ -41,7 +41,14 @@ class VariableFacts(Protocol):
 
 
 class GraphView:
-    """The graph's cells, tied to the variables of the checkpoint."""
+    """The graph's cells, tied to the variables of the checkpoint.
+
+    Attributes:
+        cells: every cell.
+        by_kernel: name of a variable → the cell with this kernel.
+        nodes: name of a variable → its nodes.
+        time_major: frame of a loop → whether its inputs have the axis of time first.
+    """
 
     def __init__(self, graph: Graph, kept: Mapping[str, VariableFacts]) -> None:
         self._keys: dict[str, VariableFacts] = {}
@@ -58,13 +65,13 @@ class GraphView:
         self.graph = graph
         self.cells = find_wired_cells(graph)
         self.time_major = time_major(graph)
-        self._by_variable: dict[str, GraphCell] = {}
+        self.by_kernel: dict[str, GraphCell] = {}
         for wired in self.cells:
             for variable in (v for shards in wired.kernels for v in self.stored(shards)):
-                self._by_variable.setdefault(variable.name, wired)
-        self._nodes: dict[str, list[str]] = {}
+                self.by_kernel.setdefault(variable.name, wired)
+        self.nodes: dict[str, list[str]] = {}
         for name, variable in self._keys.items():
-            self._nodes.setdefault(variable.name, []).append(name)
+            self.nodes.setdefault(variable.name, []).append(name)
 
     def stored(self, nodes: Iterable[object]) -> tuple[VariableFacts, ...]:
         """Return the checkpoint's variables behind some variable nodes, each once, in order."""
@@ -73,10 +80,8 @@ class GraphView:
 
     def is_dense(self, variable: VariableFacts) -> bool:
         """Whether the graph multiplies with a variable and does not cut the product."""
-        nodes = self._nodes.get(variable.name, [])
-        return variable.name not in self._by_variable and any(
-            is_plain_product(self.graph, self.graph.nodes[name]) for name in nodes
-        )
+        nodes = (self.graph.nodes[name] for name in self.nodes.get(variable.name, ()))
+        return any(is_plain_product(self.graph, node) for node in nodes)
 
     @cached_property
     def sources(self) -> Sources:
@@ -90,13 +95,9 @@ class GraphView:
             (node.name for wired in unrolled for node in wired.inputs),
         )
 
-    def nodes_of(self, variable: str) -> list[str]:
-        """Return the nodes of a variable."""
-        return self._nodes.get(variable, [])
-
     def unrecognised(self, known: Iterable[str]) -> tuple[str, ...]:
         """Return the recurrences that have none of some variables, and none of their averages."""
-        nodes = [node for name in known for node in self.nodes_of(name)]
+        nodes = [node for name in known for node in self.nodes.get(name, ())]
         averages = (node + AVERAGE for node in nodes)
         return recurrences(
             self.graph, [*nodes, *(node for node in averages if node in self.graph.nodes)]
@@ -107,16 +108,12 @@ class GraphView:
         return any(
             is_multiplied(self.graph, self.graph.nodes[name])
             for variable in stored
-            for name in self._nodes.get(variable.name, ())
+            for name in self.nodes.get(variable.name, ())
         )
-
-    def knows(self, variable: VariableFacts) -> bool:
-        """Whether the graph has this variable."""
-        return variable.name in self._nodes
 
     def cell_of(self, roles: Mapping[str, tuple[str, ...]]) -> GraphCell | None:
         """Return the wired cell that has one of these variables as its kernel."""
-        named = (self._by_variable.get(name) for stored in roles.values() for name in stored)
+        named = (self.by_kernel.get(name) for stored in roles.values() for name in stored)
         return next((wired for wired in named if wired is not None), None)
 
     def variable(self, node: Node | None) -> VariableFacts | None:
@@ -127,12 +124,6 @@ class GraphView:
         """Whether the graph lists a variable among those that are trained."""
         trainable = self.graph.trainable or frozenset()
         return any(name in trainable for name, stored in self._keys.items() if stored is variable)
-
-    def of(self, stored: Iterable[VariableFacts]) -> GraphCell | None:
-        """Return the wired cell whose kernel is among some variables."""
-        return next(
-            (self._by_variable[v.name] for v in stored if v.name in self._by_variable), None
-        )
 
 
 def _variable_behind(graph: Graph, name: str) -> str | None:

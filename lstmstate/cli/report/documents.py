@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from lstmstate.cli.command import Json
 from lstmstate.cli.report.flags import with_flags
@@ -66,7 +66,7 @@ def checkpoint_document(
             "cells": [{"name": cell.name, **_state(cell)} for cell in unrecognised[0]],
             "refused": [with_flags(reason) for reason in unrecognised[1]],
         },
-        "variables": [_variable(ckpt, name) for name in ckpt.variables],
+        "variables": _Variables(ckpt),
         "damaged": None
         if damaged is None
         else [{"variable": error.tensor, "error": str(error)} for error in damaged],
@@ -134,6 +134,20 @@ def _stack(stack: Stack) -> Json:
         "direction": stack.direction,
         "paired_with": stack.paired_with,
     }
+
+
+class _Variables(list[Json]):
+    """The documents of all variables, each made while it is written: there can be many."""
+
+    def __init__(self, ckpt: LSTMCheckpoint) -> None:
+        super().__init__()
+        self._ckpt = ckpt
+
+    def __len__(self) -> int:
+        return len(self._ckpt.variables)
+
+    def __iter__(self) -> Iterator[Json]:
+        return (_variable(self._ckpt, name) for name in self._ckpt.variables)
 
 
 def _variable(ckpt: LSTMCheckpoint, name: str) -> Json:

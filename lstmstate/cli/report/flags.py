@@ -14,7 +14,6 @@ _FLAGS = {"layout": "--from", "from_layout": "--from"}
 _ANY = {  # the same, for any value
     "cells": "--units and --proj, --cells",
     "feeds": "--feed NAME=VALUE",
-    "target": "-o FILE",
     "targets": "-o C M",
 }
 _SWITCHES = {"True": "", "False": "no-"}

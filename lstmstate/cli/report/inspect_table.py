@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from lstmstate.cells.cell import Cell, Option, SavedState, Stack, unexplained_words
+from lstmstate.checkpoint.dtypes import STRING
 from lstmstate.checkpoint.object_graph import object_path
 from lstmstate.checkpoint.variables import NUMBERED
 from lstmstate.cli.report import text
@@ -94,10 +95,10 @@ def checkpoint_tables(
 
 
 def _header(sheet: Sheet, ckpt: LSTMCheckpoint) -> None:
-    variables = list(ckpt.variables.values())
-    known = [variable.nbytes for variable in variables]
+    kinds = Counter(variable.spec for variable in ckpt.variables.values())
+    numbers = {kind: many for kind, many in kinds.items() if kind.dtype is not STRING}
     sheet.title(text.name(ckpt.prefix))
-    version = ckpt.tensorflow_version
+    version, era = ckpt.tensorflow_version, ckpt.era
     facts = [
         _FORMATS[ckpt.format],
         f"written by TensorFlow {printable(version)}"
@@ -108,14 +109,14 @@ def _header(sheet: Sheet, ckpt: LSTMCheckpoint) -> None:
     ]
     if ckpt.graph_damage:
         facts[1:] = ["graph damaged"] if ckpt.graph is None else [facts[1], "graph damaged"]
-    if ckpt.era:
-        facts.append(f"variable names of TensorFlow {ckpt.era}")
+    if era:
+        facts.append(f"variable names of TensorFlow {era}")
     sheet.line("; ".join(facts))
     sheet.line(
         f"{text.count(len(ckpt.files.data_files), 'data file')}, "
-        f"{text.count(len(variables), 'variable')}, "
-        f"{text.count(sum(v.size for v in variables if v.dtype != 'string'), 'parameter')}, "
-        f"{text.size(sum(nbytes for nbytes in known if nbytes is not None))}"
+        f"{text.count(len(ckpt.variables), 'variable')}, "
+        f"{text.count(sum(many * kind.size for kind, many in numbers.items()), 'parameter')}, "
+        f"{text.size(sum(many * (kind.nbytes or 0) for kind, many in kinds.items()))}"
     )
 
 

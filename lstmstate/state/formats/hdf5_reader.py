@@ -37,12 +37,17 @@ class Hdf5Array(StoredArray):
     """
 
     def __init__(
-        self, place: bytes, found: h5py.h5d.DatasetID, file: h5py.File, source: ByteSource
+        self,
+        place: bytes,
+        found: h5py.h5d.DatasetID,
+        address: int,
+        file: h5py.File,
+        source: ByteSource,
     ) -> None:
         name = place.decode("utf-8", "surrogateescape")
         super().__init__(name, tuple(found.shape or ()), found.dtype)
         self._place = place
-        self._address = _address(found)
+        self._address = address
         self._file = file
         self._source = source
         self._kept: dict[tuple[int, ...], Array] = {}  # chunks of the last rows
@@ -54,7 +59,7 @@ class Hdf5Array(StoredArray):
 
         with raised_as(_damage, self.name):
             found = h5py.h5d.open(self._file.id, self._place)
-            if _address(found) != self._address:
+            if h5py.h5o.get_info(found).addr != self._address:
                 raise CorruptError("its name leads to two datasets")
             plan = found.get_create_plist()
             self._refuse_foreign(found, plan)
@@ -151,14 +156,6 @@ class Hdf5Array(StoredArray):
         return unpacked
 
 
-def _address(found: h5py.h5d.DatasetID | h5py.h5g.GroupID) -> int:
-    """Return the place of an object in the file, which is its identity."""
-    import h5py
-
-    address: int = h5py.h5o.get_info(found).addr
-    return address
-
-
 def _damage(error: Exception) -> CorruptError:
     """Return the error for any failure of the library."""
     return CorruptError(
@@ -211,36 +208,37 @@ def _walk(file: h5py.File, source: ByteSource) -> Iterator[Hdf5Array]:
             if names > limits.MAX_NAMES_BYTES:
                 raise UnsupportedError("its names are too long to be names of arrays")
             source.budget.spend(limits.LINKS)
-            if group.links.get_info(key).type != h5py.h5l.TYPE_HARD:
+            link = group.links.get_info(key)
+            if link.type != h5py.h5l.TYPE_HARD:
                 continue  # a soft or external link leads elsewhere
-            found = h5py.h5o.open(group, key)
-            address = _address(found)
+            address = link.u  # of an object in the file: its identity
             if address in seen:
                 continue
             seen.add(address)
             source.budget.spend(limits.OBJECTS_OF_HDF5)
+            found = h5py.h5o.open(group, key)  # takes longer than all before
             if isinstance(found, h5py.h5g.GroupID):
                 queue.append((place + b"/", found))
             elif isinstance(found, h5py.h5d.DatasetID):
-                yield _dataset(place, found, file, source)
+                array = Hdf5Array(place, found, address, file, source)
+                _refuse_storage(array, found)
+                source.budget.spend(limits.ARRAYS, 1 + array.nbytes // 1024)
+                yield array
 
 
-def _dataset(
-    place: bytes, found: h5py.h5d.DatasetID, file: h5py.File, source: ByteSource
-) -> Hdf5Array:
-    """Return a dataset; its storage has to be in the file itself, and of the declared size."""
+def _refuse_storage(array: Hdf5Array, found: h5py.h5d.DatasetID) -> None:
+    """Refuse an array in other files, and one that declares far more than is stored of it."""
     import h5py
 
-    array = Hdf5Array(place, found, file, source)
-    plan = found.get_create_plist()
-    if plan.get_layout() == h5py.h5d.VIRTUAL or plan.get_external_count():
-        problem = "its values are in another file, which is not read"
-        raise UnsupportedError(problem, tensor=array.name)
-    nbytes = math.prod(array.shape) * array.dtype.itemsize
+    if found.get_offset() is None:  # nearly all have a place in the file; the plan takes longer
+        plan = found.get_create_plist()
+        if plan.get_layout() == h5py.h5d.VIRTUAL or plan.get_external_count():
+            problem = "its values are in another file, which is not read"
+            raise UnsupportedError(problem, tensor=array.name)
+    nbytes = array.nbytes
     if nbytes > limits.BOMB_BYTES:
         stored = found.get_storage_size()
         if nbytes > limits.BOMB_RATIO * stored:
             problem = f"it declares {nbytes} bytes and stores {stored}"
             advice = "save it without compression"
             raise UnsupportedError(problem, tensor=array.name, advice=advice)
-    return array

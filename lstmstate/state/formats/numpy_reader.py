@@ -191,7 +191,7 @@ def open_npz(source: ByteSource) -> StateFile:
                 archive.open(member).close()  # its name there and in the directory must agree
                 continue
             with raised_as(_damage, member.filename[: -len(SUFFIX)]):
-                array = _array(archive, member, source.size)
+                array = _array(archive, member, source)
                 if array.name == KEY:
                     metadata = _metadata(array)
                 else:
@@ -212,15 +212,16 @@ def _refuse_lost_entries(archive: zipfile.ZipFile, source: ByteSource) -> None:
         raise CorruptError("the directory of the archive is damaged: members are missing")
 
 
-def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int) -> NpzArray:
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, source: ByteSource) -> NpzArray:
     """Read the header of a member; its size is checked against its values and the file."""
     import zipfile
 
-    if member.header_offset + member.compress_size > size:
+    if member.header_offset + member.compress_size > source.size:
         raise CorruptError("it is cut short")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise UnsupportedError("it is packed in a way that NumPy does not write")
     _refuse_bomb(member.file_size, member, limits.BOMB_RATIO)
+    source.budget.spend(limits.ARRAYS, 1 + member.file_size // 1024)
     with archive.open(member) as file:
         header = read_header(file)
     if header.nbytes > member.file_size - header.start:

@@ -121,7 +121,7 @@ def kind_to_write(
         raise UnsupportedError(f"{kind.words} is read, but not written", path=target, advice=advice)
     if is_stdout and not kind.piped:
         raise UnsupportedError(
-            f"{kind.words} cannot be written to stdout", advice="pass a file: `target=...`"
+            f"{kind.words} cannot be written to stdout", advice="pass the path of a file"
         )
     if compress and not kind.packed:
         raise ArgumentError("only .npz and .h5 are compressed", path=target)
