@@ -59,10 +59,11 @@ class Target(Options):
 def command(sources: tuple[str, ...], target: Target, widths: Widths, common: Common) -> int:
     """Convert a saved state between its layouts, exact to the bit.
 
-    SRC is a state (.npy, .npz, .h5, .pkl, .csv; FILE:NAME picks an array inside), a checkpoint
-    with a state in its variables, or - for stdin. Without -o the output is written next to the
-    source, and its path is printed. The widths come from the flags, from a file that lstmstate
-    wrote, or from a checkpoint; a flat state of even width without any of these is cut in half.
+    SRC is a state (.npy, .npz, .h5, .safetensors, .pt, .pkl, .csv; FILE:NAME picks an array
+    inside), a checkpoint with a state in its variables, or - for stdin. Without -o the output is
+    written next to the source, and its path is printed. The widths come from the flags, from a
+    file that lstmstate wrote, or from a checkpoint; a flat state of even width without any of
+    these is cut in half.
 
     \b
     tuple    c and m of each cell          LSTMStateTuple, state_is_tuple=True

@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from lstmstate.state.candidates import Wanted
     from lstmstate.state.formats.input_path import InputPath
 
-# `state.layouts.LAYOUTS` has the same names; `--help` must not import it (a test compares them).
+# `layouts.LAYOUTS` and `registry.KINDS` have the same names; `--help` must not import them (a test
+# compares).
 LAYOUT_NAMES = ("tuple", "flat", "stacked", "layered", "keras", "torch")
-KIND_NAMES = ("npy", "npz", "h5", "csv", "ckpt")
+KIND_NAMES = ("npy", "npz", "h5", "safetensors", "pt", "csv", "ckpt")
+ROW_KIND_NAMES = KIND_NAMES[:5]  # of files of any arrays
 # `engines.ENGINES` and `cells.activations.ACTIVATIONS` have the same names (a test compares).
 ENGINE_NAMES = ("auto", "numpy", "graph", "tensorflow", "onnxruntime")
 ACTIVATION_NAMES = (

@@ -135,12 +135,32 @@ def guesses(file: StateFile, wanted: Wanted) -> Iterator[Guess]:
         first = by_name[order[0]].shape
         is_stack = first[-3:-2] != (1,) if wanted.layout == "torch" else len(arrays) > 2
         yield Guess(wanted.layout, tuple(by_name[name] for name in order), is_stack)
+    elif file.kind == "pt" and [array.name for array in arrays] == ["0", "1"]:
+        yield _of_torch_pair(arrays)
     elif arrays:
         raise AmbiguousError(
             f"expected c and m, got {len(arrays)} arrays of other names ({names_of(arrays)})",
             advice="pick one: FILE:NAME, or pass `layout='tuple'` (c first), "
             "`layout='keras'` (h first) or `layout='torch'`",
         )
+
+
+def _of_torch_pair(arrays: Sequence[StoredArray]) -> Guess:
+    """Read the pair that a module of torch returns, which is (h, c) for all that it has."""
+    shapes = [array.shape for array in arrays]
+    rank = len(shapes[0])
+    note = f"a pair of tensors of {rank} axes is read as what torch.nn.{{}} returns: h first"
+    if rank == 3:
+        is_stack = shapes[0][0] != 1
+        return Guess("torch", tuple(arrays), is_stack, note=note.format("LSTM"))
+    if rank == 2 and shapes[0][0] == 1:
+        return Guess("keras", tuple(arrays), False, note=note.format("LSTMCell"))
+    raise AmbiguousError(
+        f"a pair of tensors of the shapes {list(shapes[0])} and {list(shapes[1])} may be of "
+        "layers or of sequences",
+        advice="pass `layout='torch'` (of torch.nn.LSTM), `layout='keras'` (h first, of "
+        "torch.nn.LSTMCell) or `layout='tuple'` (c first)",
+    )
 
 
 def _refuse_several(
