@@ -605,3 +605,15 @@ def test_a_failed_concat_leaves_no_file(
     assert done.out == ""
     assert words in done.err
     assert {name: Path(name).read_bytes() for name in os.listdir(folder)} == before
+
+
+def test_the_table_of_layouts(shell: Shell) -> None:
+    rows = shell.json("convert", "--list")["layouts"]
+    assert {row["name"]: (row["arrays"], row["h_first"]) for row in rows}["torch"] == (
+        ["h_n", "c_n"],
+        True,
+    )
+    lines = shell("convert", "--list", code=0).out.splitlines()
+    assert lines[0].split() == ["layout", "first", "form", "program"]
+    assert len(lines) == len(rows) + 1
+    assert "pass the state: SRC" in shell("convert", "--to-flat", code=2).err

@@ -118,6 +118,12 @@ Converted      (schema): 'lstmstate.convert/1'|'lstmstate.split/1'|'lstmstate.co
                kind: 'converted'
                source output: str|[str]
                states: [NewState]
+Layouts        schema: 'lstmstate.convert/1'
+               kind: 'layouts'
+               layouts: [LayoutRow]
+LayoutRow      name words program: str
+               arrays: [str]
+               h_first: bool
 RunCell        name family: str
                input_size num_units num_proj: int?
                direction: 'forward'|'backward'|null
@@ -192,7 +198,7 @@ Batch          schema: str
 """
 DOCUMENTS = {
     "inspect": "Checkpoint|StateFile",
-    "convert": "Converted",
+    "convert": "Converted|Layouts",
     "split": "Converted",
     "concat": "Converted",
     "run": "Run",

@@ -57,7 +57,9 @@ class Results(Options):
     )
     state_out: str | None = option("Write the state after the last step here.", metavar="FILE")
     state_layout: str | None = option(
-        "The layout of --state-out.  [default: tuple]", options.LAYOUT_NAMES
+        "The layout of --state-out: see convert --list.  [default: tuple]",
+        options.LAYOUT_NAMES,
+        "LAYOUT",
     )
     all_states: bool = option("Write c and m of every step too.")
     trace: bool = option("Write c, m and the gates i, j, f, o of every step.")

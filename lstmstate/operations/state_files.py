@@ -48,7 +48,7 @@ def load_state(
     Args:
         path: a state in .npy, .npz, .h5, .safetensors, .pt, .pkl or .csv (`FILE:NAME` for an array
             inside), or a checkpoint.
-        layout: "tuple", "flat", "stacked", "layered", "keras" or "torch", if it is not recorded.
+        layout: "tuple", "flat", …, as in `lstmstate convert --list`, if it is not recorded.
         cells: the widths (c, m) of each cell, if the file does not record them.
         checkpoint: a checkpoint with such cells, in place of their widths.
         variable: a state in a checkpoint with several: a variable, or those of c and m.
