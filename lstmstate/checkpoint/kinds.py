@@ -29,7 +29,7 @@ _UNPACK = "unpack it first"
 _ORIGINAL = "pass the TensorFlow checkpoint that it was made from"
 _SAVE = "save its values with numpy.save"
 _SAVE_NPZ = "save the state with numpy.savez(FILE, c=..., m=...)"
-_WEIGHTS = "its weights are not run; a state in it is read by inspect, convert and run --state"
+_WEIGHTS = "its weights are not run; a state in it is read by inspect, convert and run"
 _SAVE_KERAS = "save it as a checkpoint: tf.train.Checkpoint(model=model).save(PREFIX)"
 _SAVE_JAX = f"weights of JAX are not read; {_SAVE_NPZ}"
 

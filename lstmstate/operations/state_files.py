@@ -48,7 +48,7 @@ def load_state(
     Args:
         path: a state in .npy, .npz, .h5, .safetensors, .pt, .pkl or .csv (`FILE:NAME` for an array
             inside), or a checkpoint.
-        layout: "tuple", "flat", …, as in `lstmstate convert --list`, if it is not recorded.
+        layout: "tuple", "flat", …, a name in `layouts.LAYOUTS`, if it is not recorded.
         cells: the widths (c, m) of each cell, if the file does not record them.
         checkpoint: a checkpoint with such cells, in place of their widths.
         variable: a state in a checkpoint with several: a variable, or those of c and m.
@@ -232,11 +232,15 @@ def _listed(name: str, paths: Sequence[str | os.PathLike[str]]) -> list[str]:
     return [os.fspath(path) for path in paths]
 
 
-def in_memory(state: State) -> StoredState:
-    """Return a state in memory as one that is read in parts."""
+def in_memory(state: State, path: str = "") -> StoredState:
+    """Return a state in memory as one that is read in parts.
+
+    Args:
+        path: the file that it comes from.
+    """
     is_stack = isinstance(state, StackState)
     shapes = tuple(CellShape(cell.cell, cell.widths) for cell in state.cells)
     structure = Structure(shapes, is_stack, state.batch_shape, state.dtype)
     layout = LAYOUTS["tuple"]
     arrays = tuple(ArrayInMemory(name, array) for name, array in to_arrays(layout, state).items())
-    return StoredState(StateFile("", arrays), layout, structure, arrays)
+    return StoredState(StateFile(path, arrays), layout, structure, arrays)

@@ -82,9 +82,9 @@ class Layout(NamedTuple):
     Attributes:
         name: one word, as users give it.
         words: a line of help.
-        program: the programs that have it.
-        lay: the arrays of a state, by name; they are views if NumPy can make them.
-        take: (c, m) of each cell in such arrays, always views; only "flat" uses
+        program: the programs that use it.
+        make_arrays: the arrays of a state, by name; they are views if NumPy can make them.
+        make_pairs: (c, m) of each cell in such arrays, always views; only "flat" uses
             the widths, which its array does not show.
         names: the names of the arrays of one cell, or those of the whole state.
         h_first: whether m comes before c.
@@ -97,8 +97,8 @@ class Layout(NamedTuple):
     name: str
     words: str
     program: str
-    lay: Callable[[Layout, Sequence[LSTMState], bool], list[Array]]
-    take: Callable[[Layout, Sequence[Array], Widths, bool], Pairs]
+    make_arrays: Callable[[Layout, Sequence[LSTMState], bool], list[Array]]
+    make_pairs: Callable[[Layout, Sequence[Array], Widths, bool], Pairs]
     names: tuple[str, ...]
     h_first: bool = False
     naming: Callable[[Sequence[str], Sequence[str]], list[str]] | None = None
@@ -107,11 +107,11 @@ class Layout(NamedTuple):
 
     def arrays(self, cells: Sequence[LSTMState], is_stack: bool) -> list[Array]:
         """Return the arrays of a state."""
-        return self.lay(self, cells, is_stack)
+        return self.make_arrays(self, cells, is_stack)
 
     def pairs(self, arrays: Sequence[Array], widths: Widths, is_stack: bool) -> Pairs:
         """Return (c, m) of each cell in the arrays, as views."""
-        return self.take(self, arrays, widths, is_stack)
+        return self.make_pairs(self, arrays, widths, is_stack)
 
     @property
     def in_halves(self) -> bool:
@@ -131,7 +131,11 @@ class Layout(NamedTuple):
     @property
     def reversed(self) -> Layout | None:
         """The layout that differs only in the order of c and m, if there is one."""
-        same = (one for one in LAYOUTS.values() if one.lay is self.lay and one.names == self.names)
+        same = (
+            one
+            for one in LAYOUTS.values()
+            if one.make_arrays is self.make_arrays and one.names == self.names
+        )
         return next((one for one in same if one.h_first != self.h_first), None)
 
     def array_names(self, cells: Sequence[CellShape], *, is_stack: bool) -> list[str]:
