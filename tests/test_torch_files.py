@@ -249,6 +249,21 @@ def test_written_files_are_the_same_each_time_and_aligned(tmp_path: Path) -> Non
             assert data.index(half.tobytes()) % 64 == 0
 
 
+def test_members_of_more_than_two_gigabytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = state_of([(3, 2)], stack=False)
+    monkeypatch.setattr("lstmstate.state.formats.torch_writer._LARGE", 0)
+    save_state(state, tmp_path / "a.pt")
+    data = (tmp_path / "a.pt").read_bytes()
+    for half, found in zip(state.cells[0], load_state(tmp_path / "a.pt").cells[0], strict=True):
+        assert found.tobytes() == half.tobytes()
+        assert data.index(half.tobytes()) % 64 == 0
+    if torch is not None:
+        arrays = torch.load(tmp_path / "a.pt", weights_only=True)
+        assert arrays["m"].numpy().tobytes() == state.cells[0].m.tobytes()
+
+
 def test_weights_are_not_a_state(tmp_path: Path, shell: Shell) -> None:
     program = table(
         model=table(**{"lstm.weight_ih_l0": tensor(2, 3), "lstm.weight_hh_l0": tensor(2, 3)}),

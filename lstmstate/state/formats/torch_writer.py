@@ -18,7 +18,8 @@ from lstmstate.state.metadata import KEY
 _FOLDER = "archive/"  # that of torch.save where a file has no name
 _ALIGNED = 64  # as torch.save aligns the values, that they can be mapped
 _LOCAL = 30  # bytes of the header of a member, before its name
-_ZIP64 = 20  # bytes that a member of more than 2 GiB has there for its size
+_LARGE = 1 << 31  # bytes of a member whose size is in another place
+_ZIP64 = 20  # bytes of that place
 _EXTRA = b"FB"  # the key of the padding, as torch.save writes it
 _OF_DTYPE = {dtype: storage for storage, dtype in STORAGES.items()}
 
@@ -53,7 +54,7 @@ class TorchWriter(TensorWriter, NpzWriter):
     def _new_member(self, plan: PlannedArray) -> IO[bytes]:
         """Return the member of a tensor; its values begin at a multiple of 64 bytes."""
         info = zipfile.ZipInfo(f"{_FOLDER}{DATA}{self._numbers[plan.name]}", EPOCH)
-        is_large = plan.nbytes >= 1 << 31
+        is_large = plan.nbytes >= _LARGE
         start = self._archive.start_dir + _LOCAL + len(info.filename) + _ZIP64 * is_large
         padding = -(start + 4) % _ALIGNED
         info.extra = _EXTRA + padding.to_bytes(2, "little") + b"Z" * padding
