@@ -196,9 +196,10 @@ def _graph_of(
     lost = "the graph is not copied, and the options of the cells are lost"
     try:
         found = ckpt.files.meta_graph()
+        fits = ckpt.files.location.has_own_graph or ckpt.graph is not None
     except LstmstateError as error:
         return None, (f"{error}; {lost}",)
-    if found is None:
+    if found is None or not fits:
         return None, (f"{printable(source)}: {lost}",)
     keys: set[str] = set()
     with suppress(LstmstateError):  # a graph that cannot be followed has no known Saver
