@@ -162,6 +162,14 @@ MAX_PICKLE_DEPTH = 16
 # A pickle is read whole; larger states belong into an npy, npz or h5.
 MAX_PICKLE_BYTES = 1 << 30
 
+# A pickle of torch.save has some 150 bytes a tensor, and 5 a level of a dict; the values are not in
+# it.
+MAX_TORCH_PICKLE_BYTES = 16 * MIB
+
+# The header of a safetensors file: some 100 bytes a tensor. Brackets in JSON take 30 times their
+# bytes in memory.
+MAX_SAFETENSORS_HEADER_BYTES = 4 * MIB
+
 # States of up to this size are read by `inspect` for their ranges without being asked.
 LOOKED_AT_BYTES = 256 * MIB
 

@@ -121,10 +121,14 @@ def fits(layout: str, state: State) -> bool:
     """Whether the arrays of a layout are rectangular for these widths."""
     widths = {cell.widths for cell in cells_of(state)}
     halved = all(c == m for c, m in widths)
+    alike = len(widths) == 1
     return {
         "stacked": halved,
-        "layered": halved and len(widths) == 1,
-        "torch": len(widths) == 1,
+        "tensorforce": halved,
+        "layered": halved and alike,
+        "hc": halved and alike,
+        "thinc": halved and alike and not state.batch_shape,
+        "torch": alike and all(m <= c for c, m in widths),
     }.get(layout, True)
 
 

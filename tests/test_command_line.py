@@ -55,7 +55,7 @@ def test_several_paths_without_a_command_are_inspected(shell: Shell) -> None:
     assert shell(*paths) == shell("inspect", *paths)
 
 
-@pytest.mark.parametrize("name", ["folder", "model-7", "state"])
+@pytest.mark.parametrize("name", ["folder", "model-7", "model"])
 def test_an_existing_name_without_a_slash_or_dot_is_a_path(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -63,7 +63,7 @@ def test_an_existing_name_without_a_slash_or_dot_is_a_path(
     (tmp_path / "folder").mkdir()
     source = Path(SUNSPOTS) / "model.ckpt-360.index"
     (tmp_path / "model-7.index").write_bytes(source.read_bytes())
-    saved(tmp_path / "state.npy", numbers(2, 8)).rename(tmp_path / "state")
+    saved(tmp_path / "state.npy", numbers(2, 8)).rename(tmp_path / "model")
     assert shell(name) == shell("inspect", name)
 
 
@@ -240,7 +240,7 @@ def test_click_parses_random_plain_lines_the_same(name: str) -> None:
     flags = {flag: one for one in command.options().values() for flag in one.values()}
     texts = ["a", "", "-", "3", "0.5", "none", "24,12", "128:64", "a=1", "é", "--json", "flat"]
     plain = 0
-    for _ in range(500):
+    for _ in range(1000):
         words = random.choices(["a", "b", "c", ""], [3, 3, 3, 1], k=random.randint(0, 3))
         for flag in random.choices(list(flags), k=random.randint(0, 4)):
             kind = flags[flag].kind

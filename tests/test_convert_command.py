@@ -364,11 +364,11 @@ def test_an_interrupt_exits_with_130_and_leaves_no_file(
 @pytest.mark.parametrize(
     ("command", "endings"),
     [
-        ("convert FLAT --to-flat -o x.dat", ".npy, .npz, .h5, .csv or .ckpt"),
+        ("convert FLAT --to-flat -o x.dat", ".npy, .npz, .h5, .safetensors, .pt, .csv or .ckpt"),
         ("split FLAT -o x.dat y.npy", ".npy"),
-        ("concat FLAT FLAT -o x.dat", ".npy, .npz, .h5, .csv or .ckpt"),
-        ("run CKPT X -o x.dat", ".npz, .h5 or .npy"),
-        ("run CKPT X --state-out x.dat", ".npy, .npz, .h5, .csv or .ckpt"),
+        ("concat FLAT FLAT -o x.dat", ".npy, .npz, .h5, .safetensors, .pt, .csv or .ckpt"),
+        ("run CKPT X -o x.dat", ".npy, .npz, .h5, .safetensors or .pt"),
+        ("run CKPT X --state-out x.dat", ".npy, .npz, .h5, .safetensors, .pt, .csv or .ckpt"),
     ],
 )
 def test_a_bad_ending_of_an_output_is_one_error_in_every_command(
@@ -605,3 +605,15 @@ def test_a_failed_concat_leaves_no_file(
     assert done.out == ""
     assert words in done.err
     assert {name: Path(name).read_bytes() for name in os.listdir(folder)} == before
+
+
+def test_the_table_of_layouts(shell: Shell) -> None:
+    rows = shell.json("convert", "--list")["layouts"]
+    assert {row["name"]: (row["arrays"], row["h_first"]) for row in rows}["torch"] == (
+        ["h_n", "c_n"],
+        True,
+    )
+    lines = shell("convert", "--list", code=0).out.splitlines()
+    assert lines[0].split() == ["layout", "first", "form", "program"]
+    assert len(lines) == len(rows) + 1
+    assert "pass the state: SRC" in shell("convert", "--to-flat", code=2).err

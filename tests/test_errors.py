@@ -78,7 +78,8 @@ ERRORS = {
     "a JSON for an input": (
         "run CKPT {}/x.json",
         3,
-        f"{{}}/x.json: expected sequences, got a JSON text; {TAKES}, in an .npy, .npz, .h5 or .csv",
+        f"{{}}/x.json: expected sequences, got a JSON text; {TAKES}, in .npy, .npz, .h5, "
+        ".safetensors, .pt or .csv",
     ),
     "a text": (
         "inspect {}/x.txt",

@@ -283,9 +283,9 @@ FOREIGN = {
     "pytorch": [
         zipped("archive/data.pkl"),
         zipped("model/version"),
-        # torch.serialization writes this number first, and the objects after it
-        pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2),
     ],
+    # torch.serialization wrote this number first, and the objects after it
+    "pytorch_legacy": [pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2)],
     "keras": [zipped("metadata.json"), zipped("model.weights.h5")],
     "office": [zipped("[Content_Types].xml")],
     "zip": [zipped("variables/variables.index")],

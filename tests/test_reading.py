@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ from lstmstate import (
     LSTMState,
     LstmstateError,
     StackState,
+    convert,
     load_state,
     save_state,
 )
 from lstmstate.cells.cell import StateWidths
 from lstmstate.errors import ArgumentError
 from lstmstate.state.candidates import Cells
+from lstmstate.state.layouts import LAYOUTS, to_arrays
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(cut in half|is read as layered):UserWarning")
 
@@ -372,3 +375,45 @@ def test_widths_distinguish_two_flat_steps_from_a_pair(tmp_path: Path) -> None:
     assert reading(path, each=(4, 4)).layout.name == "flat"
     assert reading(path, each=(5, 3)).layout.name == "flat"
     refused(path, "`layout='layered'`", "`layout='keras'`", each=(8, 8))
+
+
+def test_an_order_that_no_value_shows_is_noted(tmp_path: Path) -> None:
+    """m of a cell without a projection stays within 1, c does not have to."""
+    pair = np.array([[[[0.5, 0.25]], [[-0.5, 1.0]]]], "f4")  # [1, 2, 1, 2]
+    np.save(tmp_path / "a.npy", pair)
+    for layout, other, c_at in (("layered", "hc", 0), ("hc", "layered", 1)):
+        with pytest.warns(UserWarning, match=f"read as {layout} .*, and {other} is the other one"):
+            convert(
+                tmp_path / "a.npy", tmp_path / f"{layout}.npz", from_layout=layout, layout="tuple"
+            )
+        assert load_state(tmp_path / f"{layout}.npz").cells[0].c.tolist() == pair[0, c_at].tolist()
+    pair[0, 1, 0, 0] = -2
+    np.save(tmp_path / "b.npy", pair)
+    convert(tmp_path / "b.npy", tmp_path / "b.npz", from_layout="hc", layout="tuple")
+    with pytest.warns(UserWarning, match="c and m look swapped"):
+        convert(tmp_path / "b.npy", tmp_path / "c.npz", from_layout="layered", layout="tuple")
+
+
+@pytest.mark.parametrize("layout", [one.name for one in LAYOUTS.values() if one.in_halves])
+def test_arrays_without_names_are_in_the_order_of_the_layout(tmp_path: Path, layout: str) -> None:
+    state = state_of([(3, 3)] * 2, (2,))
+    arrays = to_arrays(LAYOUTS[layout], state)
+    np.savez(tmp_path / "a.npz", *arrays.values())
+    found = load_state(tmp_path / "a.npz", layout=layout)
+    assert found.flat().tobytes() == state.flat().tobytes()
+
+
+@pytest.mark.parametrize(
+    ("layout", "words"),
+    [("keras", "Keras"), ("tfjs", "TensorFlow.js"), ("onnx", "ONNX's LSTM"), ("sonnet", None)],
+)
+def test_a_projection_that_the_program_does_not_have_is_noted(
+    tmp_path: Path, layout: str, words: str | None
+) -> None:
+    save_state(state_of([(3, 2)], stack=False), tmp_path / "a.npz")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        convert(tmp_path / "a.npz", tmp_path / "b.npz", layout=layout)
+    noted = [str(one.message) for one in caught if "without a projection" in str(one.message)]
+    assert len(noted) == (words is not None)
+    assert all(str(words) in line and "c 3 and h 2" in line for line in noted)

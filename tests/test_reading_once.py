@@ -68,7 +68,9 @@ def write(source: Path, target: Path, layout: str, kind: str) -> list[int]:
 
 
 # Files with a state of several cells and a batch: an npy has one array, a table rows and columns.
-FORMATS = [(layout, kind) for layout in LAYOUTS for kind in ("npz", "h5", "ckpt")]
+FORMATS = [
+    (layout, kind) for layout in LAYOUTS if layout != "thinc" for kind in ("npz", "h5", "ckpt")
+]
 FORMATS += [(layout, "npy") for layout in ("flat", "layered")]
 FORMATS += [(layout, "csv") for layout in ("flat", "tuple", "keras")]
 

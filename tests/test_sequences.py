@@ -76,7 +76,7 @@ def test_metadata_of_results_is_not_an_array(tmp_path: Path) -> None:
 def test_a_checkpoint_is_reported_as_one(given_path: str) -> None:
     assert refused(f"{SUNSPOTS}{given_path}", "") == (
         f"{SUNSPOTS}{given_path}: expected sequences, got a TensorFlow checkpoint; "
-        "rnn/lstm_cell takes [batch, time, 3], in an .npy, .npz, .h5 or .csv"
+        "rnn/lstm_cell takes [batch, time, 3], in .npy, .npz, .h5, .safetensors, .pt or .csv"
     )
     refused(f"{SUNSPOTS}/model.ckpt-360", "got a TensorFlow checkpoint")
     refused(f"{SUNSPOTS}/model.ckpt-360.data-00000-of-00001", "got a TensorFlow checkpoint")

@@ -217,3 +217,92 @@ def test_two_torch_layers_in_one_array_are_read_on_request(tmp_path: Path) -> No
     state = load_state(tmp_path / "a.npy", layout="torch")
     assert (cells_of(state)[1].m == network.outputs[-1]).all()
     assert [cell.c.tolist() for cell in cells_of(state)] == network.c_n.tolist()
+
+
+# ---- libraries of JAX, and ONNX: a step from (c, h) of the layout, against one in NumPy
+
+
+def stepped(gates: Array, c: Array) -> tuple[Array, Array]:
+    """Return c and h after a step with the sums of the gates i, f, g and o, one after another."""
+    i, f, g, o = np.split(gates, 4, axis=-1)
+    new = c / (1 + np.exp(-f)) + np.tanh(g) / (1 + np.exp(-i))
+    return new, np.tanh(new) / (1 + np.exp(-o))
+
+
+def through(layout: str, state: LSTMState, folder: Path) -> list[Array]:
+    """Return the arrays of a file in a layout, in their order."""
+    save_state(state, folder / "state.npz", layout=layout)
+    with np.load(folder / "state.npz") as file:
+        return [file[name] for name in to_arrays(LAYOUTS[layout], state)]
+
+
+def agrees(found: tuple[Any, Any], expected: tuple[Array, Array]) -> None:
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(np.asarray(one), other, atol=2e-6)
+
+
+@pytest.fixture
+def numbers() -> dict[str, Array]:
+    """Weights, an input and a state of 3 units and an input of 2."""
+    rng = np.random.default_rng(3)
+    shapes = {"w": (2, 12), "r": (3, 12), "b": (12,), "x": (4, 2), "c": (4, 3), "h": (4, 3)}
+    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def test_the_carry_of_flax(tmp_path: Path, numbers: dict[str, Array]) -> None:
+    linen = pytest.importorskip("flax.linen")
+    w, r, b, x, c, h = numbers.values()
+    params: dict[str, Any] = {}
+    for k, gate in enumerate("ifgo"):
+        cut = slice(3 * k, 3 * k + 3)
+        params[f"i{gate}"] = {"kernel": w[:, cut]}
+        params[f"h{gate}"] = {"kernel": r[:, cut], "bias": b[cut]}
+    carry = tuple(through("flax", LSTMState(c, h), tmp_path))
+    found, _ = linen.LSTMCell(3).apply({"params": params}, carry, x)
+    agrees(found, stepped(x @ w + h @ r + b, c))
+
+
+def test_the_state_of_haiku(tmp_path: Path, numbers: dict[str, Array]) -> None:
+    haiku = pytest.importorskip("haiku")
+    w, r, b, x, c, h = numbers.values()
+    order = np.r_[0:3, 6:9, 3:6, 9:12]  # i g f o, and 1 is added to f
+    params = {"lstm/linear": {"w": np.concatenate([w, r])[:, order], "b": b[order]}}
+
+    def step(*given: Any) -> Any:
+        return haiku.LSTM(3)(*given)
+
+    network = haiku.without_apply_rng(haiku.transform(step))
+    state = haiku.LSTMState(*through("haiku", LSTMState(c, h), tmp_path))
+    _, found = network.apply(params, x, state)
+    plus = b + np.repeat(np.float32([0, 1, 0, 0]), 3)
+    agrees((found.cell, found.hidden), stepped(x @ w + h @ r + plus, c))
+
+
+def test_the_state_of_equinox(tmp_path: Path, numbers: dict[str, Array]) -> None:
+    equinox = pytest.importorskip("equinox")
+    jax = pytest.importorskip("jax")
+    w, r, b, x, c, h = numbers.values()
+    cell = equinox.nn.LSTMCell(2, 3, key=jax.random.PRNGKey(0))
+    places = lambda one: (one.weight_ih, one.weight_hh, one.bias)  # noqa: E731
+    cell = equinox.tree_at(places, cell, tuple(map(jax.numpy.asarray, (w.T, r.T, b))))
+    new_h, new_c = jax.vmap(cell)(x, tuple(through("equinox", LSTMState(c, h), tmp_path)))
+    agrees((new_c, new_h), stepped(x @ w + h @ r + b, c))
+
+
+def test_the_inputs_of_onnx(tmp_path: Path, numbers: dict[str, Array]) -> None:
+    onnx = pytest.importorskip("onnx")
+    reference = pytest.importorskip("onnx.reference")
+    w, r, b, x, c, h = numbers.values()
+    order = np.r_[0:3, 9:12, 3:6, 6:9]  # i o f g
+    values = {
+        "X": x[None],
+        "W": np.ascontiguousarray(w.T[None, order]),
+        "R": np.ascontiguousarray(r.T[None, order]),
+        "B": np.concatenate([b[order], 0 * b])[None],
+    }
+    state = through("onnx", LSTMState(c, h), tmp_path)
+    values |= dict(zip(("initial_h", "initial_c"), state, strict=True))
+    names = ["X", "W", "R", "B", "", "initial_h", "initial_c"]
+    node = onnx.helper.make_node("LSTM", names, ["Y", "Y_h", "Y_c"], hidden_size=3)
+    _, new_h, new_c = reference.ReferenceEvaluator(node).run(None, values)
+    agrees((new_c[0], new_h[0]), stepped(x @ w + h @ r + b, c))

@@ -9,10 +9,11 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from builders import const, node, number, shape_proto, tensor, text
-from commands import Shell, error, notes
-from writers import as_in_1_x, dynamic, inputs, only, save, shown, tensorflow
+from commands import Shell, checkpoint, error, notes, numbers
+from writers import INPUTS, as_in_1_x, dynamic, inputs, only, save, shown, tensorflow
 
 from lstmstate import limits
 from lstmstate.checkpoint import text_format
@@ -391,6 +392,45 @@ def options(ckpt: LSTMCheckpoint) -> dict[str, object]:
     return shown(only(ckpt), *OPTIONS)
 
 
+def add_state(prefix: Path) -> None:
+    """Add a state of two rows to the checkpoint."""
+    with open_checkpoint(str(prefix)) as ckpt:
+        values = {name: variable.read() for name, variable in ckpt.variables.items()}
+    checkpoint(prefix, {**values, "saved_state": numbers(2, 10)})
+
+
+def test_a_rewritten_checkpoint_keeps_the_graph_of_the_folder(
+    shell: Shell, folder: Path, tmp_path: Path
+) -> None:
+    """As a `.meta` in text, which TensorFlow and this package read."""
+    from tensorflow.python.framework import meta_graph
+
+    add_state(folder / "model.ckpt")
+    target = tmp_path / "new.ckpt"
+    done = shell("convert", folder, "--to-tuple", "-o", target, code=0)
+    assert "options of the cells are lost" not in done.err
+    ckpt = open_checkpoint(str(target))
+    assert options(ckpt) == OPTIONS
+    assert ckpt.notes == ()
+    nodes = read_graph_def(str(folder / "graph.pbtxt")).nodes
+    meta = meta_graph.read_meta_graph_file(f"{target}.meta")
+    assert {one.name for one in meta.graph_def.node} == {*nodes}
+    np.save(tmp_path / "x.npy", np.ones((2, 4, INPUTS), "f4"))
+    for place, path in (("a", folder), ("b", target)):
+        shell("run", path, tmp_path / "x.npy", "-o", tmp_path / f"{place}.npz", "-q", code=0)
+    assert shell("diff", "--exact", tmp_path / "a.npz", tmp_path / "b.npz").code == 0
+
+
+def test_the_graph_of_another_model_is_not_kept(shell: Shell, folder: Path, tmp_path: Path) -> None:
+    add_state(folder / "model.ckpt")
+    other = tmp_path / "other"
+    estimator(other, units=6)
+    shutil.copy(other / "graph.pbtxt", folder)
+    done = shell("convert", folder, "--to-tuple", "-o", tmp_path / "new.ckpt", code=0)
+    assert "the options of the cells are lost" in notes(done)[-1]
+    assert not (tmp_path / "new.ckpt.meta").exists()
+
+
 # ---- next to a checkpoint
 
 
@@ -466,8 +506,8 @@ def test_a_graph_next_to_none_or_several_checkpoints_leads_to_none(
             f"{path}: expected a state or a TensorFlow checkpoint, got a graph as text; "
             "pass the checkpoint next to it"
         )
-        for checkpoint in folder.glob("*.ckpt.*"):
-            checkpoint.unlink()
+        for part in folder.glob("*.ckpt.*"):
+            part.unlink()
 
 
 def test_a_meta_file_as_text_leads_to_no_other_checkpoint(folder: Path) -> None:

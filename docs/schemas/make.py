@@ -12,7 +12,8 @@ from typing import Any
 Json = dict[str, Any]
 
 # A line is `fields: type`. `T?` may be null, `[T]` is a list, `{T}` an object with any names, `'a'`
-# that text, `A|B` either; other names are records of this table. A field in brackets may be absent.
+# that text, `A|B` either, `own_schema` the name of the schema; other names are records of this
+# table. A field in brackets may be absent.
 _TABLE = """
 Option         value: scalar
                source: 'graph'|'family'|'default'|'option'|'unknown'
@@ -115,10 +116,16 @@ NewState       from to dtype: str
                stack: bool
                lead: [int]
                arrays: [Array]
-Converted      (schema): 'lstmstate.convert/1'|'lstmstate.split/1'|'lstmstate.concat/1'
+Converted      (schema): own_schema
                kind: 'converted'
                source output: str|[str]
                states: [NewState]
+Layouts        schema: own_schema
+               kind: 'layouts'
+               layouts: [LayoutRow]
+LayoutRow      name words program: str
+               arrays: [str]
+               h_first: bool
 RunCell        name family: str
                input_size num_units num_proj: int?
                direction: 'forward'|'backward'|null
@@ -208,9 +215,10 @@ Batch          schema: str
 """
 DOCUMENTS = {
     "inspect": "Checkpoint|StateFile",
-    "convert": "Converted",
+    "convert": "Converted|Layouts",
     "split": "Converted",
     "concat": "Converted",
+    "state": "Converted",
     "run": "Run",
     "verify": "Verified",
     "diff": "Difference",
@@ -242,6 +250,8 @@ def records() -> dict[str, list[tuple[str, str]]]:
 def _type(kind: str, command: str) -> Json:
     """Return the schema of a type."""
     ends = kind[0] + kind[-1]
+    if kind == "own_schema":
+        return {"const": f"lstmstate.{command}/1"}
     if kind == "result":
         return _type(DOCUMENTS[command], command)
     if ends == "[]" and "]|" not in kind:

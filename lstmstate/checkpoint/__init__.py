@@ -14,6 +14,7 @@ from lstmstate.checkpoint.dtypes import from_bytes, to_bytes
 from lstmstate.checkpoint.graph import (
     VARIABLE_OPS,
     Graph,
+    meta_of_text,
     parse_meta,
     read_graph_def,
     read_meta,
@@ -221,17 +222,21 @@ class Checkpoint:
         return graph
 
     def meta_graph(self) -> bytes | None:
-        """Return the bytes of the graph as a MetaGraphDef; None for no graph, or one as text.
+        """Return the graph as a MetaGraphDef, in bytes or as text; None for no graph.
+
+        That of a folder is in it as it is, whether or not it is the graph of the checkpoint.
 
         Raises:
             LstmstateError: the file cannot be read, or is damaged.
         """
         path = self.location.graph
-        if path is None or path.endswith(".pbtxt"):
+        if path is None:
             return None
         if self._packed_graph is not None:
             return self._packed_graph()
         data = read_whole(path, limits.MAX_GRAPH_BYTES, "a graph")
+        if path.endswith(".pbtxt"):
+            return meta_of_text(data)
         if not self.location.saved_model:
             return data
         with located(path):  # SavedModel {1 version, 2 repeated MetaGraphDef}

@@ -34,7 +34,13 @@ class DType(NamedTuple):
         """Whether a cell can compute in it."""
         return self.name in ("float16", "bfloat16", "float32", "float64")
 
+    @property
+    def numpy(self) -> str | None:
+        """The NumPy type of its values; bfloat16, which NumPy does not have, becomes float32."""
+        return "f4" if self.name == BFLOAT16 else self.storage
 
+
+BFLOAT16 = "bfloat16"
 STRING = DType("string", 0, None, 8)
 
 BY_NUMBER: dict[int, DType] = {
@@ -62,6 +68,7 @@ BY_NUMBER: dict[int, DType] = {
     22: DType("uint32", 4, "u4", 16),
     23: DType("uint64", 8, "u8", 17),
 }
+BY_NAME = {dtype.name: dtype for dtype in BY_NUMBER.values() if dtype.itemsize}
 NUMPY_FLOATS = ("float16", "float32", "float64")
 FLOATS = frozenset(number for number, dtype in BY_NUMBER.items() if dtype.is_float)
 
@@ -71,41 +78,70 @@ def by_number(number: int) -> DType:
     return BY_NUMBER.get(number) or DType(f"dtype {number}", 0, None, 0)
 
 
+def to_store(name: str, was: str | None) -> DType | None:
+    """Return the dtype to store for values of a NumPy dtype, None if there is none.
+
+    Args:
+        was: the dtype that they had before they were made wider.
+    """
+    return BY_NAME.get(BFLOAT16 if was == BFLOAT16 and name == "float32" else name)
+
+
 def from_bytes(
     data: bytes, dtype: DType, shape: tuple[int, ...], *, big_endian: bool = False
 ) -> NDArray[np.generic]:
-    """Return stored bytes as an array of `shape`, in the machine's byte order.
-
-    bfloat16, which NumPy does not have, becomes float32: the same values, exactly, since a
-    bfloat16 is the upper half of a float32.
-    """
+    """Return stored bytes as an array of `shape`, in the machine's byte order."""
     import numpy as np
 
-    stored = np.dtype(dtype.storage).newbyteorder(">" if big_endian else "<")
-    array: NDArray[np.generic] = np.frombuffer(data, stored)
-    if not stored.isnative:
-        array = array.astype(stored.newbyteorder("="))
-    return widen(array, dtype).reshape(shape)
+    array = np.frombuffer(data, stored_type(dtype, big_endian=big_endian))
+    return from_storage(array, dtype).reshape(shape)
+
+
+def stored_type(dtype: DType, *, big_endian: bool = False) -> np.dtype[np.generic]:
+    """Return the NumPy type of the stored bytes, with their order."""
+    import numpy as np
+
+    return np.dtype(dtype.storage).newbyteorder(">" if big_endian else "<")
+
+
+def from_storage(array: NDArray[np.generic], dtype: DType) -> NDArray[np.generic]:
+    """Return stored numbers as values, in the machine's byte order.
+
+    Those of bfloat16 become float32: the same values, exactly, since a bfloat16 is the upper half
+    of a float32.
+    """
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    return widen(array, dtype)
 
 
 def widen(array: NDArray[np.generic], dtype: DType) -> NDArray[np.generic]:
     """Return bit patterns of bfloat16 as float32 values; other arrays unchanged."""
-    if dtype.name != "bfloat16":
+    if dtype.name != BFLOAT16:
         return array
     import numpy as np
 
     return (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
-def to_bytes(array: NDArray[np.generic], dtype: DType, *, big_endian: bool = False) -> memoryview:
-    """Undo `from_bytes`: return the bytes to store for an array of values."""
+def to_storage(
+    array: NDArray[np.generic], dtype: DType, *, big_endian: bool = False
+) -> NDArray[np.generic]:
+    """Undo `from_storage`: return the numbers to store for an array of values, in C order."""
     import numpy as np
 
-    value = np.ascontiguousarray(array)
-    if dtype.name == "bfloat16":
+    value = np.ascontiguousarray(array).reshape(array.shape)
+    if dtype.name == BFLOAT16:
         patterns = value.view(np.uint32)
         if (patterns & np.uint32(0xFFFF)).any():
             raise LstmstateError("its values do not fit bfloat16", advice="pass `dtype='float32'`")
         value = (patterns >> np.uint32(16)).astype(np.uint16)
-    stored = value.astype(value.dtype.newbyteorder(">" if big_endian else "<"), copy=False)
+    return value.astype(stored_type(dtype, big_endian=big_endian), copy=False)
+
+
+def to_bytes(array: NDArray[np.generic], dtype: DType, *, big_endian: bool = False) -> memoryview:
+    """Undo `from_bytes`: return the bytes to store for an array of values."""
+    import numpy as np
+
+    stored = to_storage(array, dtype, big_endian=big_endian)
     return stored.reshape(-1).view(np.uint8).data

@@ -260,6 +260,14 @@ def parse_meta(data: bytes) -> Graph:
     return _parse(data, "MetaGraphDef")
 
 
+def meta_of_text(text: bytes) -> bytes | None:
+    """Return a text of a GraphDef as that of a MetaGraphDef, None for other texts."""
+    message = _message_of(text)
+    if message == "GraphDef":
+        return b"graph_def {\n%b\n}\n" % text
+    return text if message == "MetaGraphDef" else None
+
+
 def read_saved_model(path: str) -> Graph:
     """Read the first graph of a SavedModel {1 version, 2 repeated MetaGraphDef}, as `read_meta`."""
     return _read(path, "SavedModel")

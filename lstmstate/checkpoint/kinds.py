@@ -29,9 +29,7 @@ _UNPACK = "unpack it first"
 _ORIGINAL = "pass the TensorFlow checkpoint that it was made from"
 _SAVE = "save its values with numpy.save"
 _SAVE_NPZ = "save the state with numpy.savez(FILE, c=..., m=...)"
-_SAVE_TORCH = (
-    "weights of PyTorch are not read; save other tensors with numpy.savez, a state as h_n and c_n"
-)
+_WEIGHTS = "its weights are not run; a state in it is read by inspect, convert and run"
 _SAVE_KERAS = "save it as a checkpoint: tf.train.Checkpoint(model=model).save(PREFIX)"
 _SAVE_JAX = f"weights of JAX are not read; {_SAVE_NPZ}"
 
@@ -51,13 +49,18 @@ EMPTY = Kind("empty", "an empty file", _AGAIN)
 TEXT = Kind("text", "a text file")
 UNKNOWN = Kind("unknown", "a file of unknown kind")
 
-_PYTORCH = Kind("pytorch", "a PyTorch file (torch.save)", _SAVE_TORCH)
+PYTORCH = Kind("pytorch", "a PyTorch file (torch.save)", _WEIGHTS)
+_PYTORCH_LEGACY = Kind(
+    "pytorch_legacy",
+    "a PyTorch file of the format before PyTorch 1.6",
+    "save it again: torch.save(torch.load(FILE), NEW)",
+)
 _KERAS = Kind("keras", "a Keras 3 model (a zip with HDF5)", _SAVE_KERAS)
 _ONNX = Kind("onnx", "an ONNX model", _ORIGINAL)
-_SAFETENSORS = Kind(
+SAFETENSORS = Kind(
     "safetensors",
     "a safetensors file",
-    f"its weights are not read; load it with safetensors and {_SAVE_NPZ}",
+    _WEIGHTS,
 )
 _MSGPACK = Kind("msgpack", "a MessagePack file (Flax)", _SAVE_JAX)
 _EVENTS = Kind("tfevents", "an event file of TensorBoard", "pass the checkpoint next to it")
@@ -78,7 +81,7 @@ _SIGNATURES: tuple[tuple[int, bytes, Kind], ...] = (
     *((0, b"GGUF%c\0\0\0" % version, _GGUF) for version in range(1, 4)),
     (21, b"\x1a\x0dbrain.Event:", _EVENTS),
     # the pickle of torch.serialization.MAGIC_NUMBER
-    (0, b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", _PYTORCH),
+    (0, b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", _PYTORCH_LEGACY),
     (0, b"\x12\x01\0\0\0\0\0\0", Kind("mxnet", "an MXNet file", "its weights are not read")),
     (10, b" MAT-file", Kind("matlab", "a MATLAB file", f"load it with scipy.io and {_SAVE}")),
     (0, b"PAR1\x15", Kind("parquet", "a Parquet table", "save it as .csv or .npy")),
@@ -106,7 +109,7 @@ _SIGNATURES: tuple[tuple[int, bytes, Kind], ...] = (
 # (pattern of the name of a zip's first member, the kind)
 _ZIPS: tuple[tuple[bytes, Kind], ...] = (
     (rb".*\.npy", NPZ),
-    (rb".*data\.pkl|.*/(version|byteorder|\.format_version|\.data/.*)", _PYTORCH),
+    (rb".*data\.pkl|.*/(version|byteorder|\.format_version|\.data/.*)", PYTORCH),
     (rb"metadata\.json|config\.json|model\.weights\.h5", _KERAS),
     (
         rb"\[Content_Types\]\.xml|mimetype",
@@ -141,8 +144,8 @@ _FOLDERS: tuple[tuple[str, Kind], ...] = (
     (".zarray", _ZARR),
     (".zgroup", _ZARR),
     ("zarr.json", _ZARR),
-    ("model.safetensors", _SAFETENSORS),
-    ("pytorch_model.bin", _PYTORCH),
+    ("model.safetensors", SAFETENSORS),
+    ("pytorch_model.bin", PYTORCH),
 )
 
 
@@ -198,7 +201,7 @@ def _binary(start: bytes, size: int) -> Kind | None:
     """
     length = int.from_bytes(start[:8], "little")
     if start[8:9] == b"{" and 2 <= length <= min(size - 8, _MAX_HEADER):
-        return _SAFETENSORS
+        return SAFETENSORS
     if length <= size - 16 and masked_crc(start[:8]) == int.from_bytes(start[8:12], "little"):
         return _TFRECORD
     key = re.match(rb"(?:[\x81-\x8f]|\xde..)([\xa1-\xbf])(\w*)", start, re.DOTALL)

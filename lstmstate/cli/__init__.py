@@ -22,6 +22,7 @@ COMMANDS = {
     "convert": "convert a state to another layout or kind of file",
     "split": "split a flat state into the two files c and m",
     "concat": "join c and m of one cell or more into one flat state",
+    "state": "write the zero state or the initial state of a network",
     "run": "run the cells over data, from a state to a state",
     "export": "weights of cells for torch, Keras, ONNX and other programs",
     "verify": "compare lstmstate with TensorFlow's own cell, or the graph's own step",

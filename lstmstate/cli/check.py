@@ -34,7 +34,9 @@ class Assertions(Options):
         options.number_or_widths,
         "N|WIDTHS",
     )
-    layout: str | None = option("The layout of the state.", options.LAYOUT_NAMES)
+    layout: str | None = option(
+        "The layout of the state: see convert --list.", options.LAYOUT_NAMES, "LAYOUT"
+    )
     finite: bool | None = option("No value is NaN or Inf.", flags="--finite")
     max_abs_m: float | None = option("No |m| is larger than X.", options.tolerance, "X")
     has: tuple[str, ...] = option("There is a variable with this name.", metavar="NAME")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from functools import cache
 
-from lstmstate.cli import options, print_path
-from lstmstate.cli.batch import Batch
+from lstmstate.cli import DONE, options, print_path
+from lstmstate.cli.batch import Batch, print_document
 from lstmstate.cli.command import Json, Options, define, option, refuse
 from lstmstate.cli.options import Common, Widths
 from lstmstate.errors import LstmstateError
@@ -20,6 +20,7 @@ Examples:
   lstmstate convert state.npz --to torch -o state.h5
   lstmstate convert model.ckpt-7 --to-tuple -o new.ckpt    the states saved in its variables
   lstmstate convert --to-tuple - -o - < flat.npy > tuple.npz
+  lstmstate convert --list                                 the layouts
 """
 
 
@@ -28,7 +29,7 @@ class Target(Options):
 
     to_tuple: bool = option("Into c and m: state_is_tuple=True.")
     to_flat: bool = option("Into [batch, c | m]: state_is_tuple=False.")
-    to: tuple[str, ...] = option("Into any layout.", options.LAYOUT_NAMES)
+    to: tuple[str, ...] = option("Into any layout; see --list.", options.LAYOUT_NAMES, "LAYOUT")
     output: str | None = option(
         "The file to write; its name shows the kind of file.", metavar="OUT", flags="-o --output"
     )
@@ -42,6 +43,7 @@ class Target(Options):
     force: bool = options.FORCE
     from_layout: str | None = options.FROM
     variables: tuple[str, ...] = options.VARIABLES
+    show_layouts: bool = option("Print the table of layouts.", flags="--list")
 
     @property
     def layouts(self) -> list[str]:
@@ -50,19 +52,22 @@ class Target(Options):
 
     def check(self) -> None:
         """Raise a UsageError if there is not one layout."""
+        if self.show_layouts:
+            return
         asked = f"{len(self.layouts)} layouts are" if self.layouts else "no layout is"
         one = "pass one of --to-tuple, --to-flat and --to LAYOUT"
         refuse((len(self.layouts) != 1, f"{asked} asked for: {one}"))
 
 
-@define(_EPILOG, Target, Widths, Common, sources="SRC...")
+@define(_EPILOG, Target, Widths, Common, sources="[SRC...]")
 def command(sources: tuple[str, ...], target: Target, widths: Widths, common: Common) -> int:
     """Convert a saved state between its layouts, exact to the bit.
 
-    SRC is a state (.npy, .npz, .h5, .pkl, .csv; FILE:NAME picks an array inside), a checkpoint
-    with a state in its variables, or - for stdin. Without -o the output is written next to the
-    source, and its path is printed. The widths come from the flags, from a file that lstmstate
-    wrote, or from a checkpoint; a flat state of even width without any of these is cut in half.
+    SRC is a state (.npy, .npz, .h5, .safetensors, .pt, .pkl, .csv; FILE:NAME picks an array
+    inside), a checkpoint with a state in its variables, or - for stdin. Without -o the output is
+    written next to the source, and its path is printed. The widths come from the flags, from a
+    file that lstmstate wrote, or from a checkpoint; a flat state of even width without any of
+    these is cut in half.
 
     \b
     tuple    c and m of each cell          LSTMStateTuple, state_is_tuple=True
@@ -71,8 +76,14 @@ def command(sources: tuple[str, ...], target: Target, widths: Widths, common: Co
     layered  [L, 2, batch, units]          numpy.save of LSTMStateTuples
     keras    h and c of each cell          return_state of Keras: h is m
     torch    h_n and c_n [L, batch, ...]   torch.nn.LSTM: h is m
+
+    convert --list prints the layouts of other libraries, too.
     """
+    if target.show_layouts:
+        _print_layouts(as_json=common.as_json)
+        return DONE
     refuse(
+        (not sources, "pass the state: SRC"),
         (
             target.output is not None and (target.out_dir is not None or len(sources) > 1),
             "-o is for one source; pass --out-dir for several, and use split for the files C and M",
@@ -87,6 +98,18 @@ def command(sources: tuple[str, ...], target: Target, widths: Widths, common: Co
     if common.as_json:
         batch.print_documents("lstmstate.convert/1", documents)
     return code
+
+
+def _print_layouts(*, as_json: bool) -> None:
+    """Print the table of layouts."""
+    from lstmstate.cli.report.layouts_report import layouts_document, layouts_table
+
+    if as_json:
+        print_document("lstmstate.convert/1", layouts_document())
+        return
+    from lstmstate.cli.report.console import sheet
+
+    layouts_table(sheet())
 
 
 class _Job:

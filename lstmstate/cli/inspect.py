@@ -58,9 +58,10 @@ def command(paths: tuple[str, ...], shown: Shown, common: Common) -> int:
     """List the LSTM cells in a checkpoint, their state widths, and the states saved in it.
 
     PATH is a prefix, any file of a checkpoint (.index, .data-..., .meta), the `checkpoint` text
-    file, a folder, a SavedModel, a V1 file, or a frozen graph; a state in .npy, .npz, .h5, .pkl or
-    .csv (FILE:NAME picks an array inside, CKPT:NAME a saved state); or - for stdin. Nothing is
-    imported or run, and the values of a checkpoint are read only for --stats and --verify.
+    file, a folder, a SavedModel, a V1 file, or a frozen graph; a state in .npy, .npz, .h5,
+    .safetensors, .pt, .pkl or .csv (FILE:NAME picks an array inside, CKPT:NAME a saved state); or -
+    for stdin. Nothing is imported or run, and the values of a checkpoint are read only for --stats
+    and --verify.
     """
     both = shown.verify and common.no_checksums
     refuse((both, "pass --verify or --no-checksums, not both"))

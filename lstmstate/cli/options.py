@@ -22,9 +22,14 @@ if TYPE_CHECKING:
     from lstmstate.state.candidates import Wanted
     from lstmstate.state.formats.input_path import InputPath
 
-# `state.layouts.LAYOUTS` has the same names; `--help` must not import it (a test compares them).
-LAYOUT_NAMES = ("tuple", "flat", "stacked", "layered", "keras", "torch")
-KIND_NAMES = ("npy", "npz", "h5", "csv", "ckpt")
+# `layouts.LAYOUTS` and `registry.KINDS` have the same names; `--help` must not import them (a test
+# compares).
+LAYOUT_NAMES = (
+    *("tuple", "flat", "stacked", "layered", "keras", "torch", "onnx", "flax", "haiku", "sonnet"),
+    *("equinox", "mlx", "hc", "tensorforce", "tfjs", "dynet", "thinc", "baselines"),
+)
+KIND_NAMES = ("npy", "npz", "h5", "safetensors", "pt", "csv", "ckpt")
+ROW_KIND_NAMES = KIND_NAMES[:5]  # of files of any arrays
 # `engines.ENGINES` and `cells.activations.ACTIVATIONS` have the same names (a test compares).
 ENGINE_NAMES = ("auto", "numpy", "graph", "tensorflow", "onnxruntime")
 ACTIVATION_NAMES = (
@@ -116,7 +121,12 @@ def bound(text: str) -> float | str:
     raise ValueError(f"{text!r} is not a bound: pass a number, or none")
 
 
-FROM = option("Layout of the input, if it cannot be determined.", LAYOUT_NAMES, flags="--from")
+FROM = option(
+    "Layout of the input, if it cannot be determined: see convert --list.",
+    LAYOUT_NAMES,
+    "LAYOUT",
+    flags="--from",
+)
 FORCE = option("Replace outputs that exist.")
 COMPRESS = option("Compress an .npz or .h5.")
 SWAPPED = option("Exit with 3 if c and m look swapped.")

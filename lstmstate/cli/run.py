@@ -45,17 +45,21 @@ class Results(Options):
     """The files to write, and their contents."""
 
     output: str | None = option(
-        "The file to write: .npz, .h5 or .npy; - for stdout.", metavar="OUT", flags="-o --output"
+        "The file to write: .npz, .h5, .npy, .safetensors or .pt; - for stdout.",
+        metavar="OUT",
+        flags="-o --output",
     )
     out_dir: str | None = option("The folder to write into, a file per input.", metavar="DIR")
     kind: str | None = option(
         "The kind of file to write, if its name does not show it.",
-        ("npy", "npz", "h5"),
+        options.ROW_KIND_NAMES,
         flags="--format",
     )
     state_out: str | None = option("Write the state after the last step here.", metavar="FILE")
     state_layout: str | None = option(
-        "The layout of --state-out.  [default: tuple]", options.LAYOUT_NAMES
+        "The layout of --state-out: see convert --list.  [default: tuple]",
+        options.LAYOUT_NAMES,
+        "LAYOUT",
     )
     all_states: bool = option("Write c and m of every step too.")
     trace: bool = option("Write c, m and the gates i, j, f, o of every step.")
@@ -117,7 +121,8 @@ _RECORDS = (Results, Part, Start, Shape, Computation, Arithmetic, Common)
 def command(ckpt_path: str, inputs: tuple[str, ...], **records: Any) -> int:
     """Run LSTM cells of CKPT over each INPUT.
 
-    INPUT is .npy, .npz (FILE:KEY), .h5 (FILE:/PATH), .csv or .tsv (FILE:COLUMN,COLUMN), or - for
+    INPUT is .npy, .npz (FILE:KEY), .h5 (FILE:/PATH), .safetensors, .pt, .csv or .tsv
+    (FILE:COLUMN,COLUMN), or - for
     stdin: one sequence [time, width], or a batch [batch, time, width]. OUT has the outputs, the m
     of every step, and the state after the last: c and m, or CELL/c and CELL/m in a stack. --state
     takes OUT, and every file and layout that convert reads. Without -o, tables are printed.

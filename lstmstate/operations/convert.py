@@ -17,7 +17,7 @@ from lstmstate.operations.load import Opened, states_in
 from lstmstate.state.formats.array_writer import open_writer
 from lstmstate.state.formats.checkpoint_arrays import add_state
 from lstmstate.state.formats.registry import BY_KEY, StateKind, code, kind_of_name, kind_to_write
-from lstmstate.state.layouts import LAYOUTS, Layout
+from lstmstate.state.layouts import LAYOUTS, Layout, Structure
 from lstmstate.state.stream import Advance, Stream, ignore
 
 if TYPE_CHECKING:
@@ -80,8 +80,7 @@ def convert_opened(opened: Opened, wanted: Wanted, request: ConvertRequest) -> C
     every, variables = named == "ckpt", request.variables
     states = states_in(opened, wanted, variables, every=every, layout="from_layout")
     structure = states[0].structure
-    names = layout.array_names(structure.cells, is_stack=structure.is_stack)
-    default = request.kind or ("npy" if len(names) == 1 else "npz")
+    default = request.kind or default_kind(layout, structure)
     if target is None:
         base, place = states[0].file.path, opened.place
         if ckpt is not None:
@@ -103,6 +102,12 @@ def convert_opened(opened: Opened, wanted: Wanted, request: ConvertRequest) -> C
         )
     write = partial(write_state, streams[0], target=target, kind=kind, compress=request.compress)
     return Conversion([target], streams, structure.nbytes, write)
+
+
+def default_kind(layout: Layout, structure: Structure) -> str:
+    """Return the key of the kind of file for a state in a layout."""
+    names = layout.array_names(structure.cells, is_stack=structure.is_stack)
+    return "npy" if len(names) == 1 else "npz"
 
 
 def write_state(
@@ -191,9 +196,10 @@ def _graph_of(
     lost = "the graph is not copied, and the options of the cells are lost"
     try:
         found = ckpt.files.meta_graph()
+        fits = ckpt.files.location.has_own_graph or ckpt.graph is not None
     except LstmstateError as error:
         return None, (f"{error}; {lost}",)
-    if found is None:
+    if found is None or not fits:
         return None, (f"{printable(source)}: {lost}",)
     keys: set[str] = set()
     with suppress(LstmstateError):  # a graph that cannot be followed has no known Saver

@@ -420,10 +420,10 @@ class FileRun:
         if target is None:
             return nullcontext()
         from lstmstate.state.formats.array_writer import open_writer
-        from lstmstate.state.formats.registry import kind_to_write
+        from lstmstate.state.formats.registry import IN_ROWS, kind_to_write
 
         files = self._files
-        kind = kind_to_write(target, files.kind, endings=".npz, .h5 or .npy")
+        kind = kind_to_write(target, files.kind, endings=IN_ROWS)
         alone = kind.key == "npy"
         if alone and files.keep:
             raise LstmstateError(

@@ -23,7 +23,7 @@ from lstmstate.files import STDIN
 from lstmstate.files.reader import ByteSource
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.state.formats.input_path import InputPath, open_arrays, select
-from lstmstate.state.formats.registry import BY_KEY
+from lstmstate.state.formats.registry import BY_KEY, KINDS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from lstmstate.state.formats.stored_array import StateFile, StoredArray
     from lstmstate.state.state import Array
 
-_ARRAYS = ("npy", "npz", "h5")  # kinds of state files that also store sequences
 _REAL = "fiub"
 _LISTED = 6  # arrays that an error lists
-_FORMATS = "in an .npy, .npz, .h5 or .csv"
+_ARRAYS = [kind for kind in KINDS if kind.in_rows]  # kinds of files of any arrays
+_FORMATS = f"in {', '.join(f'.{kind.key}' for kind in _ARRAYS)} or .csv"
 
 
 class _Found(NamedTuple):
@@ -193,10 +193,10 @@ def open_sequences(
     header: bool | None = None,
     expected: str,
 ) -> Sequences:
-    """Open the sequences at a path; no value of an npy, npz or h5 is read.
+    """Open the sequences at a path; no value of a file of arrays is read.
 
     Args:
-        path: an npy, npz, h5 or a table as text; FILE:NAME picks an array, or columns by their
+        path: a file of arrays or a table as text; FILE:NAME picks an array, or columns by their
             names, `a,b`; "-" is stdin. The array is `[time, width]`, one sequence, or
             `[batch, time, width]`; with a width of 1, or any, `[time]` is one sequence, too.
         width: the width of the cell's input; None for any width.
@@ -240,8 +240,8 @@ def open_lengths(
     """Return how many steps each sequence of a batch has, `[batch]`.
 
     Args:
-        spec: the name of an array in the npz or h5 of the input, or a file: npy, npz, h5 or a
-            table, FILE:NAME picks an array or a column.
+        spec: the name of an array in the file of the input, or another file of arrays or table,
+            FILE:NAME picks an array or a column.
         input_path: the path for `open_sequences`.
         batch: the number of sequences.
         steps: the largest number of steps.
@@ -284,7 +284,7 @@ def _find(path: InputPath, expected: str, header: bool | None) -> _Found:
         content is kinds.UNKNOWN and table.is_named(path.path)  # not in UTF-8
     ):
         return _find_in_table(source, place, header)
-    kind = next((BY_KEY[key] for key in _ARRAYS if BY_KEY[key].content is content), None)
+    kind = next((kind for kind in _ARRAYS if kind.content is content), None)
     if kind is None:
         _refuse_checkpoint(path, expected)
         raise UnsupportedError(
@@ -392,8 +392,8 @@ def _find_lengths(spec: str, given: InputPath) -> _Found:
     if given.path != STDIN:  # which cannot be read twice
         source = given.open()
         content = kinds.identify(source)
-        kind = next((BY_KEY[key] for key in ("npz", "h5") if BY_KEY[key].content is content), None)
-        if kind is not None:
+        kind = next((kind for kind in _ARRAYS if kind.content is content), None)
+        if kind is not None and kind.key != "npy":
             file = open_arrays(source, kind)
             for array in file.arrays:
                 if array.name == spec.strip("/"):

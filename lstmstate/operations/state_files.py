@@ -46,9 +46,9 @@ def load_state(
     """Return the state in a file, or in a variable of a checkpoint.
 
     Args:
-        path: a state in .npy, .npz, .h5, .pkl or .csv (`FILE:NAME` for an array inside), or a
-            checkpoint.
-        layout: "tuple", "flat", "stacked", "layered", "keras" or "torch", if it is not recorded.
+        path: a state in .npy, .npz, .h5, .safetensors, .pt, .pkl or .csv (`FILE:NAME` for an array
+            inside), or a checkpoint.
+        layout: "tuple", "flat", …, a name in `layouts.LAYOUTS`, if it is not recorded.
         cells: the widths (c, m) of each cell, if the file does not record them.
         checkpoint: a checkpoint with such cells, in place of their widths.
         variable: a state in a checkpoint with several: a variable, or those of c and m.
@@ -95,7 +95,7 @@ def save_state(
 
     Args:
         state: one of a cell or a stack, as `LSTMNetwork.run` takes it.
-        path: the file to write: .npz, .h5, .csv, .ckpt, or .npy for layouts of one array.
+        path: the file to write: as in `convert`, .npy only for layouts of one array.
         layout: as for `load_state`; the file records it.
         force: whether to replace a file that exists.
     """
@@ -127,12 +127,12 @@ def convert(
 
     Args:
         source: as `path` of `load_state`; `cells`, …, `checksums` are parameters of it, too.
-        target: the file to write: .npz, .h5, .npy, .csv or .ckpt; a checkpoint from a checkpoint
-            has all its other tensors, too.
+        target: the file to write: .npz, .h5, .npy, .safetensors, .pt, .csv or .ckpt; a checkpoint
+            from a checkpoint has all its other tensors, too.
         layout: the layout of the target.
         from_layout: the layout of the source, if it is not recorded.
         dtype: the dtype of the target, that of the source by default.
-        kind: "npy", "npz", "h5", "csv" or "ckpt", if the name of the target does not show it.
+        kind: an ending, such as "npz", if the name of the target does not show it.
         compress: whether to compress an .npz or .h5.
         force: whether to replace a file that exists.
     """
@@ -232,11 +232,15 @@ def _listed(name: str, paths: Sequence[str | os.PathLike[str]]) -> list[str]:
     return [os.fspath(path) for path in paths]
 
 
-def in_memory(state: State) -> StoredState:
-    """Return a state in memory as one that is read in parts."""
+def in_memory(state: State, path: str = "") -> StoredState:
+    """Return a state in memory as one that is read in parts.
+
+    Args:
+        path: the file that it comes from.
+    """
     is_stack = isinstance(state, StackState)
     shapes = tuple(CellShape(cell.cell, cell.widths) for cell in state.cells)
     structure = Structure(shapes, is_stack, state.batch_shape, state.dtype)
     layout = LAYOUTS["tuple"]
     arrays = tuple(ArrayInMemory(name, array) for name, array in to_arrays(layout, state).items())
-    return StoredState(StateFile("", arrays), layout, structure, arrays)
+    return StoredState(StateFile(path, arrays), layout, structure, arrays)

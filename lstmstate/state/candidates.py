@@ -20,6 +20,7 @@ from lstmstate.errors import (
 )
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.state.formats.stored_array import Item, StateFile, StoredArray
+from lstmstate.state.layouts import LAYOUTS, Layout, by_cell
 
 if TYPE_CHECKING:
     from lstmstate.recurrence.initial_state import FedOrder
@@ -114,6 +115,7 @@ def guesses(file: StateFile, wanted: Wanted) -> Iterator[Guess]:
     if wanted.is_ordered and wanted.layout is not None:
         yield Guess(wanted.layout, tuple(arrays), len(arrays) > 2)
         return
+    asked = LAYOUTS[wanted.layout] if wanted.layout is not None else None
     found = select_named(arrays)
     torch = by_scope(found, ("h_n", "c_n"))
     pairs = by_scope(found, ("c", "m"))
@@ -122,27 +124,52 @@ def guesses(file: StateFile, wanted: Wanted) -> Iterator[Guess]:
     if torch:
         (halves,) = torch.values()
         _refuse_half(halves, ("h_n", "c_n"))
-        yield Guess("torch", (halves["h_n"], halves["c_n"]), halves["h_n"].shape[-3:-2] != (1,))
-    elif pairs and wanted.layout in (None, "tuple", "keras", "torch"):
-        yield _of_pairs(pairs, wanted.layout or "tuple")
+        yield Guess("torch", (halves["h_n"], halves["c_n"]), _has_layers(halves["h_n"].shape))
+    elif pairs and (asked is None or asked.in_halves):
+        yield _of_pairs(pairs, asked or LAYOUTS["tuple"])
     elif len(states) > 1:
         of_scope = by_scope(states, ("state",))
         stacked = tuple(of_scope[scope]["state"] for scope in of_scope)
-        yield Guess("stacked", stacked, True, tuple(of_scope))
+        name = "tensorforce" if wanted.layout == "tensorforce" else "stacked"
+        yield Guess(name, stacked, True, tuple(of_scope))
     elif states or len(arrays) == 1:
         yield from _of_one(states[0].array if states else arrays[0], wanted)
-    elif arrays and wanted.layout in ("tuple", "keras", "torch"):
+    elif arrays and asked is not None and asked.in_halves:
         order = in_order(array.name for array in arrays)
         by_name = {array.name: array for array in arrays}
-        first = by_name[order[0]].shape
-        is_stack = first[-3:-2] != (1,) if wanted.layout == "torch" else len(arrays) > 2
-        yield Guess(wanted.layout, tuple(by_name[name] for name in order), is_stack)
+        is_stack = len(arrays) > 2 or (asked.in_layers and _has_layers(by_name[order[0]].shape))
+        yield Guess(asked.name, tuple(by_name[name] for name in order), is_stack)
+    elif file.kind == "pt" and [array.name for array in arrays] == ["0", "1"]:
+        yield _of_torch_pair(arrays)
     elif arrays:
         raise AmbiguousError(
             f"expected c and m, got {len(arrays)} arrays of other names ({names_of(arrays)})",
             advice="pick one: FILE:NAME, or pass `layout='tuple'` (c first), "
             "`layout='keras'` (h first) or `layout='torch'`",
         )
+
+
+def _has_layers(shape: tuple[int, ...]) -> bool:
+    """Whether the axis of layers before a batch has more than one."""
+    return shape[-3:-2] != (1,)
+
+
+def _of_torch_pair(arrays: Sequence[StoredArray]) -> Guess:
+    """Read the pair that a module of torch returns, which is (h, c) for all that it has."""
+    shapes = [array.shape for array in arrays]
+    rank = len(shapes[0])
+    note = f"a pair of tensors of {rank} axes is read as what torch.nn.{{}} returns: h first"
+    if rank == 3:
+        is_stack = _has_layers(shapes[0])
+        return Guess("torch", tuple(arrays), is_stack, note=note.format("LSTM"))
+    if rank == 2 and shapes[0][0] == 1:
+        return Guess("keras", tuple(arrays), False, note=note.format("LSTMCell"))
+    raise AmbiguousError(
+        f"a pair of tensors of the shapes {list(shapes[0])} and {list(shapes[1])} may be of "
+        "layers or of sequences",
+        advice="pass `layout='torch'` (of torch.nn.LSTM), `layout='keras'` (h first, of "
+        "torch.nn.LSTMCell) or `layout='tuple'` (c first)",
+    )
 
 
 def _refuse_several(
@@ -179,22 +206,24 @@ def _refuse_half(halves: Mapping[str, StoredArray], roles: tuple[str, str]) -> N
             )
 
 
-def _of_pairs(pairs: dict[str, dict[str, StoredArray]], layout: str) -> Guess:
+def _of_pairs(pairs: dict[str, dict[str, StoredArray]], layout: Layout) -> Guess:
     """Read c and m by their names, in any order."""
     for halves in pairs.values():
         _refuse_half(halves, ("c", "m"))
     first = next(iter(pairs.values()))
-    if layout == "tuple" and list(pairs) == ["0"] and len(first["c"].shape) == 3:
+    if layout.name == "tuple" and list(pairs) == ["0"] and len(first["c"].shape) == 3:
         raise AmbiguousError(
             "h_0 and c_0 of three axes may be PyTorch's [layers, batch, …] or a state per step",
             advice="pass `layout='torch'` or `layout='keras'`",
         )
-    order = ("c", "m") if layout == "tuple" else ("m", "c")
+    order = ("m", "c") if layout.h_first else ("c", "m")
     arrays = tuple(halves[role] for halves in pairs.values() for role in order)
-    if layout == "torch":
-        return Guess(layout, arrays, first["m"].shape[-3:-2] != (1,))
+    if layout.in_layers:
+        return Guess(layout.name, arrays, len(pairs) > 1 or _has_layers(first["m"].shape))
+    # The names show the order of the cells, also where the layout has another one.
+    name = layout.name if layout.naming is by_cell else "keras" if layout.h_first else "tuple"
     scopes = tuple("" if scope.isdigit() else scope for scope in pairs)
-    return Guess(layout, arrays, len(pairs) > 1, scopes)
+    return Guess(name, arrays, len(pairs) > 1, scopes)
 
 
 def _of_one(array: StoredArray, wanted: Wanted) -> Iterator[Guess]:
@@ -204,43 +233,46 @@ def _of_one(array: StoredArray, wanted: Wanted) -> Iterator[Guess]:
     side by side as well; only [L, 2, batch, units], which tutorials save, is certain.
     """
     shape, asked = array.shape, wanted.layout
-    if asked in ("tuple", "keras", "torch"):
-        yield from _of_items(array, asked)
+    if asked is not None and LAYOUTS[asked].in_halves:
+        yield from _of_items(array, LAYOUTS[asked])
         return
+    if asked == "thinc":
+        yield Guess(asked, (array,), shape[1:3] != (1, 1))
     rank = len(shape)
     single = all(len(cells.shapes) == 1 for cells in wanted.cells) and bool(wanted.cells)
     pair_before = rank >= 3 and shape[-3] == 2  # [.., 2, batch, units]
     pair_behind = rank >= 3 and shape[-2] == 2  # [.., 2, units]
     tutorial = rank >= 4 and pair_before and not pair_behind
-    if asked == "layered" or (asked is None and pair_before):
+    if asked in ("layered", "hc") or (asked is None and pair_before):
+        name = asked or "layered"
         if rank >= 4:
             note = None if asked else f"{list(shape)} is read as layered: {_TUTORIAL}"
-            yield Guess("layered", (array,), not single, note=note)
+            yield Guess(name, (array,), not single, note=note)
         else:
-            yield Guess("layered", (array,), False)
+            yield Guess(name, (array,), False)
             if asked is not None:
-                yield Guess("layered", (array,), True)
+                yield Guess(name, (array,), True)
             else:
-                yield from _of_items(array, "keras")
-    if asked == "stacked" or (asked is None and pair_behind):
-        yield Guess("stacked", (array,), False)
-    if asked == "flat" or (asked is None and (wanted.knows_widths or not tutorial)):
+                yield from _of_items(array, LAYOUTS["keras"])
+    if asked in ("stacked", "tensorforce") or (asked is None and pair_behind):
+        yield Guess(asked or "stacked", (array,), False)
+    if asked in ("flat", "baselines") or (asked is None and (wanted.knows_widths or not tutorial)):
         yield Guess("flat", (array,), False)  # whether it is that of a stack follows from the cells
 
 
-def _of_items(array: StoredArray, layout: str) -> Iterator[Guess]:
+def _of_items(array: StoredArray, layout: Layout) -> Iterator[Guess]:
     """Read one array as the list of arrays that it was saved from: [h, c], [[h, c], [h, c]]."""
     shape = array.shape
-    if len(shape) == 4 and layout != "torch":
+    if len(shape) == 4 and not layout.in_layers:
         if shape[0] > limits.MAX_CELLS:
             raise UnsupportedError(f"a stack of {shape[0]} cells is more than are read")
         cells = [Item(f"{array.name}[{k}]", array, k) for k in range(shape[0])]
         if shape[1] == 2:
             halves = tuple(Item(f"{c.name}[{half}]", c, half) for c in cells for half in (0, 1))
-            yield Guess(layout, halves, True)
+            yield Guess(layout.name, halves, True)
     elif len(shape) >= 2 and shape[0] == 2:
         items = tuple(Item(f"{array.name}[{half}]", array, half) for half in (0, 1))
-        yield Guess(layout, items, layout == "torch" and shape[1:2] != (1,))
+        yield Guess(layout.name, items, layout.in_layers and shape[1:2] != (1,))
 
 
 def names_of(arrays: Sequence[StoredArray]) -> str:

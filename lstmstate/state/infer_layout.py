@@ -31,7 +31,7 @@ from lstmstate.state.layouts import (
     Layout,
     Pairs,
     Structure,
-    refuse_what_torch_has_not,
+    refuse_separate_directions,
     structure_of,
 )
 from lstmstate.state.metadata import Metadata
@@ -283,8 +283,8 @@ def _reading(file: StateFile, guess: Guess, wanted: Wanted) -> StoredState:
             shapes = zip(guess.names, structure.cells, strict=True)
             structure = structure._replace(cells=tuple(CellShape(n, s.widths) for n, s in shapes))
     else:
-        if layout.name == "torch" and file.metadata is None:
-            wanted = wanted._replace(cells=_of_torch(wanted))
+        if layout.pairs_directions and file.metadata is None:
+            wanted = wanted._replace(cells=_without_separate_directions(wanted, layout))
         structure = _fitting(layout, shown, guess, wanted)
     return StoredState(file, layout, structure, guess.arrays, tuple(notes), is_halved)
 
@@ -332,13 +332,13 @@ def _in_its_order(guess: Guess, wanted: Wanted) -> Guess:
     return guess._replace(note=note)
 
 
-def _of_torch(wanted: Wanted) -> tuple[Cells, ...]:
-    """Return the cells that can be those of a torch.nn.LSTM."""
+def _without_separate_directions(wanted: Wanted, layout: Layout) -> tuple[Cells, ...]:
+    """Return the cells that can be those of a network such as torch.nn.LSTM."""
     problem: LstmstateError | None = None
     found = []
     for cells in wanted.cells:
         try:
-            refuse_what_torch_has_not([shape.name for shape in cells.shapes])
+            refuse_separate_directions([shape.name for shape in cells.shapes], layout)
             found.append(cells)
         except LstmstateError as error:
             problem = error

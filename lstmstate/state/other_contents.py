@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from lstmstate.cells.state_names import role_of
 from lstmstate.state import metadata
 from lstmstate.state.formats.stored_array import Foreign, StateFile, StoredArray
 from lstmstate.state.layouts import LAYOUTS, scopes_of
@@ -14,8 +15,8 @@ OUTPUTS = Foreign("outputs", "outputs of a run", "lstmstate run writes the state
 _STATE = "a state is the c and m of a cell, h and c in Keras"
 # What to do with weights where a model is expected.
 TO_RUN = (
-    "`lstmstate inspect` lists them; to run them, save them as a checkpoint, of a Keras model with "
-    "tf.train.Checkpoint(model=model).save(PREFIX)"
+    "`lstmstate inspect` lists them; only those in a checkpoint of TensorFlow are run, which for a "
+    "Keras model tf.train.Checkpoint(model=model).save(PREFIX) writes"
 )
 SLOTS = Foreign("weights", "slots of an optimizer", _STATE)
 
@@ -41,13 +42,15 @@ _RULES: dict[str, tuple[str, ...]] = {
     "an LSTMCell of TensorFlow 0.5 to 0.12, as biLM (ELMo) saves it": (r"W_\d+", r"B"),
     "a cell of TensorFlow 0.5 to 0.12": (r"Matrix", r"Bias"),
     "an LSTM of OpenAI baselines": (r"wx", r"wh", r"b"),
-    "a PyTorch layer": (r"(.*\.)?weight_ih_l\d+.*", r"(.*\.)?weight_hh_l\d+.*"),
+    "a PyTorch layer": (r"(.*\.)?weight_ih(_l\d+.*)?", r"(.*\.)?weight_hh(_l\d+.*)?"),
+    "a PyTorch model": (r"(.*\.)?weight",),
 }
 # Last parts of other weights in such a scope.
 _OTHERS = (
     r"bias(es)?(_\d+)?|W_P_\d+|[wW]_[ifoIFO]_diag|gamma|beta|moving_(mean|variance)"
-    r"|(.*\.)?(weight|bias)_(ih|hh|hr)_l\d+.*"
+    r"|(.*\.)?(weight|bias)(_(ih|hh|hr)(_l\d+.*)?)?"
 )
+_OF_MODELS = ("safetensors", "pt")  # kinds of files that are for whole models
 _HAS_SLOTS = ("kernel", "recurrent_kernel", "bias", "biases")  # m and v of Adam are below them
 
 
@@ -90,8 +93,14 @@ def of_file(file: StateFile) -> Foreign | None:
     if file.foreign is not None:
         return file.foreign
     found, members = weights_among(array.name for array in file.arrays)
-    rest = (array for array in file.arrays if array.name not in members)
-    return None if any(array.shape and array.dtype.kind in "fc" for array in rest) else found
+    rest = [
+        array
+        for array in file.arrays
+        if array.name not in members and array.shape and array.dtype.kind in "fc"
+    ]
+    if file.kind in _OF_MODELS:  # next to weights there are statistics, and tables of constants
+        rest = [array for array in rest if role_of(array.name)]
+    return None if rest else found
 
 
 def of_some(

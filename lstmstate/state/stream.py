@@ -130,7 +130,8 @@ class Stream:
         if self.variables not in ((), was):
             old, new = (", ".join(map(printable, names)) for names in (was, self.variables))
             lines.append(f"the state has other names now: {new} (was {old})")
-        lines += self.swapped
+        lines += self.swapped or self._order_notes()
+        lines += self._projection_notes()
         for cell, ranges in zip(self.structure.cells, self.ranges, strict=True):
             lines += [
                 f"{place(cell.name)}{half} holds {' and '.join(words)}"
@@ -140,6 +141,31 @@ class Stream:
         if self._changed:
             lines.append(f"{self._changed:,} values are not the same in {self._asked}")
         return [*lines, *self.graph_notes]
+
+    def _order_notes(self) -> list[str]:
+        """Return a line if nothing but the layout shows which half is c."""
+        state, other = self.state, self.state.layout.reversed
+        if other is None or state.file.metadata is not None or state.file.kind == "ckpt":
+            return []
+        halves = [half for ranges in self.ranges for half in ranges]
+        are_alike = all(half.low == half.high == halves[0].low for half in halves)
+        if are_alike or not all(half.within_one for half in halves):
+            return []
+        return [
+            f"the values fit either order of c and h: they are read as {state.layout.name} "
+            f"({state.layout.words}), and {other.name} is the other one"
+        ]
+
+    def _projection_notes(self) -> list[str]:
+        """Return a line if the program of the layout to come has no such state."""
+        widths = [cell.widths for cell in self.structure.cells if len(set(cell.widths)) > 1]
+        if not widths or self.layout.projects or self.layout is self.state.layout:
+            return []
+        c, m = widths[0]
+        return [
+            f"the layout {self.layout.name!r} is that of LSTMs without a projection "
+            f"({self.layout.program}), and here are c {c} and h {m}"
+        ]
 
     def read_all(self) -> None:
         """Read all parts, for the ranges alone."""

@@ -22,7 +22,8 @@ from lstmstate.files import STDOUT
 from lstmstate.files.atomic import Outputs, report_errors
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.state.formats.numpy_reader import MARK, SUFFIX
-from lstmstate.state.formats.registry import StateKind, code
+from lstmstate.state.formats.registry import IN_ROWS, StateKind, code
+from lstmstate.state.formats.zip_archive import EPOCH
 from lstmstate.state.metadata import KEY, Metadata
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 _ALIGNED = 64  # NumPy pads headers so that the values can be mapped
 _READABLE = 9_000  # NumPy refuses headers of more than 10,000 characters
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the same input makes the same bytes, whenever
 _COPIED = 1 << 20  # bytes at a time
 
 
@@ -155,7 +155,7 @@ def open_writer(
         raise UnsupportedError(
             f"{kind.words} has no place for the arrays of a run",
             path="stdout" if target == STDOUT else target,
-            advice="write an .npz, .h5 or .npy",
+            advice=f"end the name in {IN_ROWS}",
         )
     with report_errors(target):
         to = Destination(outputs.new(target), target, plans, metadata, compress)
@@ -236,18 +236,17 @@ class NpzWriter(ArrayWriter):
     def _begun(self) -> IO[bytes]:
         """Return the member whose turn it is, behind its header."""
         if self._member is None:
-            plan = self.plans[self._turn]
-            self._member = self._new_member(plan.name, plan.shape, plan.dtype)
+            self._member = self._new_member(self.plans[self._turn])
         return self._member
 
-    def _new_member(self, name: str, shape: tuple[int, ...], dtype: DType) -> IO[bytes]:
+    def _new_member(self, plan: PlannedArray) -> IO[bytes]:
         """Return a new array of the archive, behind its header; it is of no time."""
         import zipfile
 
-        info = zipfile.ZipInfo(f"{name}{SUFFIX}", _EPOCH)
+        info = zipfile.ZipInfo(f"{plan.name}{SUFFIX}", EPOCH)
         info.compress_type = zipfile.ZIP_DEFLATED if self._to.compress else zipfile.ZIP_STORED
         member = self._archive.open(info, "w", force_zip64=True)
-        member.write(header_bytes(shape, dtype, None))
+        member.write(header_bytes(plan.shape, plan.dtype, None))
         return member
 
     def _end_member(self) -> None:
@@ -263,15 +262,19 @@ class NpzWriter(ArrayWriter):
         self._turn += 1
 
     def _finish(self) -> None:
-        import numpy as np
-
         while self._turn < len(self.plans):  # those without rows, which never came
             self._end_member()
+        self._end()
+        self._archive.close()
+
+    def _end(self) -> None:
+        """Write what follows the arrays."""
+        import numpy as np
+
         if self._to.metadata is not None:
             line = np.array(self._to.metadata.line())
-            with self._new_member(KEY, (), line.dtype) as member:
+            with self._new_member(PlannedArray(KEY, (), line.dtype)) as member:
                 member.write(values(line))
-        self._archive.close()
 
 
 class Spool:

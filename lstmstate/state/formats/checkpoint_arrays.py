@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from lstmstate.checkpoint import Variable, dtypes
-from lstmstate.checkpoint.dtypes import to_bytes
 from lstmstate.errors import UnsupportedError, located
 from lstmstate.state.formats.stored_array import Lazy, StateFile, StoredArray
 from lstmstate.state.metadata import KEY, parse
@@ -17,19 +16,15 @@ if TYPE_CHECKING:
     from lstmstate.files.atomic import Outputs
     from lstmstate.state.stream import Stream
 
-_BY_NAME = {dtype.name: dtype for dtype in dtypes.BY_NUMBER.values() if dtype.itemsize}
-_BFLOAT16 = "bfloat16"
-
 
 def _tensor(variable: Variable, shape: tuple[int, ...]) -> StoredArray:
     """Return a variable as an array of a shape, which is that of the variable as a rule."""
     import numpy as np
 
     found = variable.spec.dtype
-    is_bfloat16 = found.name == _BFLOAT16
-    dtype = np.dtype("f4" if is_bfloat16 else found.storage or "O")
+    dtype = np.dtype(found.numpy or "O")
     array = Lazy(variable.name, shape, dtype, lambda: variable.read().reshape(shape))
-    array.wider_than = found.name if is_bfloat16 else None
+    array.wider_than = found.name if found.numpy != found.storage else None
     return array
 
 
@@ -67,9 +62,7 @@ def add_state(
         shape: that of the tensor; that of the plan unless given.
     """
     plan = stream.plans[number]
-    # Values that came from such a tensor were made wider.
-    was = stream.metadata.dtype == _BFLOAT16 and plan.dtype.name == "float32"
-    found = _BY_NAME.get(_BFLOAT16 if was else plan.dtype.name)
+    found = dtypes.to_store(plan.dtype.name, stream.metadata.dtype)
     if found is None:
         raise UnsupportedError(f"TensorFlow has no dtype {plan.dtype}", tensor=name)
     pieces = stream.in_order(number)
@@ -78,7 +71,7 @@ def add_state(
             name,
             found,
             plan.shape if shape is None else shape,
-            (to_bytes(piece, found, big_endian=big_endian) for piece in pieces),
+            (dtypes.to_bytes(piece, found, big_endian=big_endian) for piece in pieces),
         )
 
 

@@ -23,7 +23,14 @@ from lstmstate.errors import (
 from lstmstate.files import STDIN
 from lstmstate.files.inputs import note_named
 from lstmstate.files.reader import ByteSource
-from lstmstate.state.formats.registry import BY_KEY, KINDS, StateKind, code, kind_of_name
+from lstmstate.state.formats.registry import (
+    BY_KEY,
+    KINDS,
+    READ,
+    StateKind,
+    code,
+    kind_of_name,
+)
 from lstmstate.type_names import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -92,7 +99,7 @@ class InputPath:
             raise UnsupportedError(
                 f"expected a state, got {content.words}",
                 path=self.path,
-                advice=content.advice or "pass a state in .npy, .npz, .h5, .pkl or .csv",
+                advice=content.advice or f"pass a state in {READ}",
             )
         if self.path == STDIN and not kind.piped:
             raise UnsupportedError(
@@ -185,8 +192,8 @@ def open_arrays(source: ByteSource, kind: StateKind, **options: Any) -> StateFil
 
     with located(source.path), raised_as(damage), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        file: StateFile = code(kind.reader)(source, **options)
-        return file._replace(kind=kind.key, foreign=other_contents.of_file(file))
+        file: StateFile = code(kind.reader)(source, **options)._replace(kind=kind.key)
+        return file._replace(foreign=other_contents.of_file(file))
 
 
 def select(file: StateFile, place: str) -> StateFile:

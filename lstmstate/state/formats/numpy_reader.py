@@ -16,6 +16,7 @@ from lstmstate.errors import CorruptError, UnsupportedError, raised_as
 from lstmstate.files.reader import ByteSource
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.state.formats.stored_array import StateFile, StoredArray, read_rows, rows_of
+from lstmstate.state.formats.zip_archive import damage, open_archive
 from lstmstate.state.metadata import KEY, Metadata, parse
 
 if TYPE_CHECKING:
@@ -27,10 +28,6 @@ MARK = f"# {KEY} "
 SUFFIX = ".npy"  # of the names in an archive
 _WIDEST = 64  # bytes of an element: two numbers of quadruple precision have 32
 _LONGEST = 2048  # characters of a header: NumPy takes long to read what Python 2 wrote
-# The end record of an archive (APPNOTE.TXT 4.3.16): 22 bytes and a comment of 64 KiB at most.
-_END_BYTES = 22 + 0xFFFF
-_TOTAL = 10  # the offset of the number of entries in it
-_IN_ZIP64 = 0xFFFF  # the number is in another record
 
 
 class Header(NamedTuple):
@@ -150,7 +147,7 @@ class NpzArray(StoredArray):
         """Return the values in a range of bytes, going back to the start if they are behind."""
         import numpy as np
 
-        with raised_as(_damage, self.name):
+        with raised_as(damage, self.name):
             if self._file is None or start < self._at:
                 self._file = self._archive.open(self._member)
                 self._file.read(self._header.start)
@@ -171,45 +168,23 @@ class NpzArray(StoredArray):
         return data
 
 
-def _damage(error: Exception) -> CorruptError:
-    """Return the error for what zipfile and what unpacks for it raise of damage."""
-    return CorruptError(f"the archive is damaged ({error})")
-
-
 def open_npz(source: ByteSource) -> StateFile:
     """Return the arrays of an open npz file."""
-    import zipfile
-
     arrays = []
     metadata = None
-    with raised_as(_damage):
-        archive = zipfile.ZipFile(source.file())
-        source.budget.spend(limits.MEMBERS, len(archive.infolist()))
-        _refuse_lost_entries(archive, source)
+    with raised_as(damage):
+        archive = open_archive(source)
         for member in archive.infolist():
             if not member.filename.endswith(SUFFIX):
                 archive.open(member).close()  # its name there and in the directory must agree
                 continue
-            with raised_as(_damage, member.filename[: -len(SUFFIX)]):
+            with raised_as(damage, member.filename[: -len(SUFFIX)]):
                 array = _array(archive, member, source)
                 if array.name == KEY:
                     metadata = _metadata(array)
                 else:
                     arrays.append(array)
     return StateFile(source.path, arrays, metadata)
-
-
-def _refuse_lost_entries(archive: zipfile.ZipFile, source: ByteSource) -> None:
-    """Refuse a directory with a name twice, or with fewer entries than it declares."""
-    names = [member.filename for member in archive.infolist()]
-    if len(set(names)) < len(names):
-        raise CorruptError("two of its members have the same name")
-    size = min(source.size, _END_BYTES)
-    end = source.read(source.size - size, size, "the end of the archive")
-    at = end.rfind(b"PK\5\6") + _TOTAL
-    total = int.from_bytes(end[at : at + 2], "little")
-    if total not in (len(names), _IN_ZIP64):
-        raise CorruptError("the directory of the archive is damaged: members are missing")
 
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, source: ByteSource) -> NpzArray:

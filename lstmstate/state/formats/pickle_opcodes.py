@@ -15,11 +15,6 @@ from collections.abc import Callable, Mapping
 from lstmstate import limits
 from lstmstate.errors import CorruptError, UnsupportedError, printable
 
-ADVICE = (
-    "only LSTMStateTuple, tuples, lists and NumPy arrays are read: save the state as an .npz of "
-    "NumPy arrays"
-)
-
 
 class Call:
     """A call that a pickle asks for, its arguments, and the state for the result."""
@@ -38,18 +33,19 @@ class Machine:
 
     Args:
         data: the bytes of the file.
-        at: where the pickle begins; after `run`, where it ends.
         names: the value of each (module, name) that a file may ask for.
+        advice: what to do about anything else.
 
     Example:
-        >>> Machine(b"(K\\x01(lt.", 0, {}).run()
+        >>> Machine(b"(K\\x01(lt.", {}, "").run()
         (1, [])
     """
 
-    def __init__(self, data: bytes, at: int, names: Mapping[tuple[str, str], object]) -> None:
+    def __init__(self, data: bytes, names: Mapping[tuple[str, str], object], advice: str) -> None:
         self.data = data
-        self.at = at
+        self.at = 0
         self.names = names
+        self.advice = advice
         self.stack: list[object] = []
         self.marks: list[int] = []
         self.memo: dict[int, object] = {}
@@ -59,20 +55,24 @@ class Machine:
         try:
             for _ in range(limits.MAX_PICKLE_OPCODES):
                 code = self.take(1)
-                if code in _VALUES:
-                    self.stack.append(_VALUES[code](self))
-                elif code in _ACTIONS:
-                    _ACTIONS[code](self)
-                elif code == b".":
+                if code == b".":
                     return self.pop()
-                else:
-                    words = _REFUSED.get(code, f"the instruction {code!r}")
-                    raise UnsupportedError(f"it holds {words}", advice=ADVICE)
+                self.carry_out(code)
         except ValueError:  # of int(), decode() and escape_decode()
             raise damaged("a number or a text in it is not one") from None
         raise UnsupportedError(
-            f"it has more than {limits.MAX_PICKLE_OPCODES} instructions", advice=ADVICE
+            f"it has more than {limits.MAX_PICKLE_OPCODES} instructions", advice=self.advice
         )
+
+    def carry_out(self, code: bytes) -> None:
+        """Carry out one instruction, whose arguments follow."""
+        if code in _VALUES:
+            self.stack.append(_VALUES[code](self))
+        elif code in _ACTIONS:
+            _ACTIONS[code](self)
+        else:
+            words = _REFUSED.get(code, f"the instruction {code!r}")
+            raise UnsupportedError(f"it holds {words}", advice=self.advice)
 
     def take(self, length: int) -> bytes:
         """Return the next `length` bytes, which have to be there."""
@@ -142,7 +142,12 @@ class Machine:
         self.stack.append(target)
 
     def put(self, index: int) -> None:
-        """Remember the last value; by key, because an index may be any number."""
+        """Remember the last value; an index counts those before, or some of them.
+
+        Python's hashes of larger numbers repeat, and a memo of such takes the square of its time.
+        """
+        if index > limits.MAX_PICKLE_OPCODES:
+            raise damaged("it numbers its values beyond their count")
         value = self.pop()
         self.memo[index] = value
         self.stack.append(value)
@@ -159,11 +164,12 @@ class Machine:
             raise damaged("a name in it is not a text")
         if (module, name) not in self.names:
             raise UnsupportedError(
-                f"it asks for {shown(f'{module}.{name}')}, which is never called", advice=ADVICE
+                f"it asks for {shown(f'{module}.{name}')}, which is never called",
+                advice=self.advice,
             )
         return self.names[module, name]
 
-    def call(self) -> Call:
+    def call(self) -> object:
         """Return a placeholder for the result of a call."""
         name, arguments = self.last(2)
         if not isinstance(arguments, tuple):
@@ -239,8 +245,8 @@ _VALUES: dict[bytes, Callable[[Machine], object]] = {
     b"j": lambda machine: machine.get(machine.number(4)),
     b"c": lambda machine: machine.name(machine.line().decode(), machine.line().decode()),
     b"\x93": lambda machine: machine.name(*machine.last(2)),
-    b"R": Machine.call,
-    b"\x81": Machine.call,
+    b"R": lambda machine: machine.call(),
+    b"\x81": lambda machine: machine.call(),
 }
 
 # Those that do something else.
@@ -252,7 +258,7 @@ _ACTIONS: dict[bytes, Callable[[Machine], None]] = {
     b"q": lambda machine: machine.put(machine.number(1)),
     b"r": lambda machine: machine.put(machine.number(4)),
     b"\x94": lambda machine: machine.put(len(machine.memo)),
-    b"b": Machine.fill,
+    b"b": lambda machine: machine.fill(),
     b"\x80": Machine.protocol,
     b"\x95": Machine.frame,
 }

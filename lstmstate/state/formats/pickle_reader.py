@@ -18,7 +18,6 @@ from lstmstate.errors import UnsupportedError
 from lstmstate.files.reader import ByteSource
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.state.formats.pickle_opcodes import (
-    ADVICE,
     Call,
     Machine,
     damaged,
@@ -34,6 +33,11 @@ if TYPE_CHECKING:
 
 # The values that a pickle may have.
 Value: TypeAlias = Union["Array", "LSTMStateTuple", "tuple[Value, ...]", "list[Value]"]
+
+ADVICE = (
+    "only LSTMStateTuple, tuples, lists and NumPy arrays are read: save the state as an .npz of "
+    "NumPy arrays"
+)
 
 # The element types that are read, by their codes in a pickle.
 DTYPES = frozenset("b1 i1 i2 i4 i8 u1 u2 u4 u8 f2 f4 f8 c8 c16".split())
@@ -67,7 +71,7 @@ def read_pickle(data: bytes) -> Value:
         Traceback (most recent call last):
         lstmstate.errors.UnsupportedError: it asks for builtins.print, which is never called; ...
     """
-    return _Builder(len(data)).build(Machine(data, 0, _NAMES).run(), 0)
+    return _Builder(len(data)).build(Machine(data, _NAMES, ADVICE).run(), 0)
 
 
 def open_file(source: ByteSource) -> StateFile:

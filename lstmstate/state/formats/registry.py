@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from importlib import import_module
 
 from lstmstate.checkpoint import kinds
@@ -65,6 +66,18 @@ KINDS = (
         packed=True,
     ),
     StateKind(
+        *("safetensors", "a safetensors file", r"\.safetensors", kinds.SAFETENSORS),
+        *("safetensors_format.open_file", "safetensors_format.SafetensorsWriter"),
+        in_rows=True,
+        piped=True,
+    ),
+    StateKind(
+        *("pt", "a PyTorch file", r"\.pth?", kinds.PYTORCH),
+        *("torch_reader.open_file", "torch_writer.TorchWriter"),
+        in_rows=True,
+        piped=True,
+    ),
+    StateKind(
         *("pkl", "a Python pickle", r"\.pkl|\.pickle", kinds.PICKLE),
         *("pickle_reader.open_file", ""),
     ),
@@ -78,6 +91,17 @@ KINDS = (
     ),
 )
 BY_KEY = {kind.key: kind for kind in KINDS}
+
+
+def _endings(kinds: Iterable[StateKind]) -> str:
+    """Return the usual endings of some kinds, for messages."""
+    *rest, last = (f".{kind.key}" for kind in kinds)
+    return f"{', '.join(rest)} or {last}"
+
+
+READ = _endings(kind for kind in KINDS if kind.reader)
+WRITTEN = _endings(kind for kind in KINDS if kind.writer)
+IN_ROWS = _endings(kind for kind in KINDS if kind.in_rows)
 
 
 def code(name: str) -> Any:
@@ -96,7 +120,7 @@ def kind_to_write(
     key: str | None = None,
     default: str = "npz",
     *,
-    endings: str = ".npy, .npz, .h5, .csv or .ckpt",
+    endings: str = WRITTEN,
     compress: bool = False,
 ) -> StateKind:
     """Return the kind of an output: by its key, by its name, or for stdout the default.

@@ -1,0 +1,71 @@
+"""Initial states of the networks of a checkpoint, as files: zeros, or those in the graph."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from lstmstate.errors import UnsupportedError
+from lstmstate.model.network_loader import RunOptions
+from lstmstate.named_tuple import NamedTuple
+from lstmstate.operations.convert import Conversion, default_kind, write_state
+from lstmstate.operations.state_files import in_memory
+from lstmstate.state.formats.registry import kind_to_write
+from lstmstate.state.layouts import LAYOUTS
+from lstmstate.state.stream import Stream
+
+if TYPE_CHECKING:
+    from lstmstate.model.checkpoint import LSTMCheckpoint
+
+
+class StateRequest(NamedTuple):
+    """The state to make, and the file to write.
+
+    Attributes:
+        target: the file.
+        layout: that of the target, as in `layouts.LAYOUTS`.
+        batch: the rows; 1, or those of the graph's initial state, by default.
+        is_initial: whether it is the initial state in the graph, and not zeros.
+        steps: the steps of x, where the graph computes its initial state from them.
+        cell, stack: the part of the checkpoint; the only one by default.
+        kind, compress: as in a `ConvertRequest`.
+    """
+
+    target: str
+    layout: str = "tuple"
+    batch: int | None = None
+    is_initial: bool = False
+    steps: int | None = None
+    cell: str | None = None
+    stack: str | None = None
+    kind: str | None = None
+    compress: bool = False
+
+
+def state_of_network(ckpt: LSTMCheckpoint, request: StateRequest) -> Conversion:
+    """Return the writing of a state of a network of a checkpoint.
+
+    Raises:
+        UnsupportedError: the graph does not show its initial state, or its cells have no widths.
+    """
+    network = ckpt.network(cell=request.cell, stack=request.stack)
+    batch = request.batch or 1
+    if request.is_initial:
+        state = network.initial_state(batch, steps=request.steps)
+        if request.batch is not None and state.batch_shape[0] != batch:
+            raise UnsupportedError(
+                f"expected {batch} rows, got an initial state of {state.batch_shape[0]}",
+                path=ckpt.prefix,
+                advice="leave the batch out",
+            )
+    else:  # no option of a cell changes its widths
+        options = RunOptions(given={"assume_defaults": True})
+        state = network.load(options).zero_state(batch)
+    layout = LAYOUTS[request.layout]
+    stream = Stream(in_memory(state, ckpt.prefix), layout)
+    default = default_kind(layout, stream.structure)
+    kind = kind_to_write(request.target, request.kind, default, compress=request.compress)
+    write = partial(
+        write_state, stream, target=request.target, kind=kind, compress=request.compress
+    )
+    return Conversion([request.target], [stream], stream.structure.nbytes, write)

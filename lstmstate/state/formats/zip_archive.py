@@ -1,0 +1,86 @@
+"""Zip archives of arrays: their directory, and members that are stored as they are."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING
+
+from lstmstate import limits
+from lstmstate.errors import CorruptError, UnsupportedError
+from lstmstate.files.reader import ByteSource
+
+if TYPE_CHECKING:
+    import zipfile
+
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the same input makes the same bytes, whenever
+# The end record of an archive (APPNOTE.TXT 4.3.16): 22 bytes and a comment of 64 KiB at most.
+_END_BYTES = 22 + 0xFFFF
+_TOTAL = 10  # the offset of the number of entries in it
+_IN_ZIP64 = 0xFFFF  # the number is in another record
+_LOCAL = 30  # bytes of the header of a member, before its name (4.3.7)
+_PIECE = 1 << 20  # bytes that are verified at a time
+
+
+def damage(error: Exception) -> CorruptError:
+    """Return the error for what zipfile and what unpacks for it raise of damage."""
+    return CorruptError(f"the archive is damaged ({error})")
+
+
+def open_archive(source: ByteSource) -> zipfile.ZipFile:
+    """Open an archive; refuse one with a name twice, or with fewer entries than it declares."""
+    import zipfile
+
+    archive = zipfile.ZipFile(source.file())
+    source.budget.spend(limits.MEMBERS, len(archive.infolist()))
+    names = [member.filename for member in archive.infolist()]
+    if len(set(names)) < len(names):
+        raise CorruptError("two of its members have the same name")
+    size = min(source.size, _END_BYTES)
+    end = source.read(source.size - size, size, "the end of the archive")
+    at = end.rfind(b"PK\5\6") + _TOTAL
+    total = int.from_bytes(end[at : at + 2], "little")
+    if total not in (len(names), _IN_ZIP64):
+        raise CorruptError("the directory of the archive is damaged: members are missing")
+    return archive
+
+
+class StoredMember:
+    """A member that is stored as it is, read by position.
+
+    Its checksum is verified once. A checksum of 0 is none: torch.save can leave them out.
+
+    Attributes:
+        start: the byte of the file at which it begins.
+        size: its bytes.
+    """
+
+    def __init__(self, source: ByteSource, member: zipfile.ZipInfo) -> None:
+        import zipfile
+
+        self.size = member.file_size
+        is_plain = member.compress_type == zipfile.ZIP_STORED and not member.flag_bits & 1
+        if not is_plain or member.compress_size != self.size:
+            raise UnsupportedError("it is compressed or encrypted, which torch.save never does")
+        head = source.read(member.header_offset, _LOCAL, "the header of a member")
+        lengths = (int.from_bytes(head[at : at + 2], "little") for at in (26, 28))
+        self.start = member.header_offset + _LOCAL + sum(lengths)
+        if head[:4] != b"PK\3\4" or self.start + self.size > source.size:
+            raise CorruptError("it is cut short")
+        self._source = source
+        self._unverified = member.CRC or None
+
+    def verify(self) -> None:
+        """Raise an error if the checksum does not match."""
+        if self._unverified is not None:
+            found = 0
+            for at in range(0, self.size, _PIECE):
+                length = min(_PIECE, self.size - at)
+                found = zlib.crc32(self._source.read(self.start + at, length, "a member"), found)
+            if found != self._unverified:
+                raise CorruptError("its checksum does not match: the archive is damaged")
+            self._unverified = None
+
+    def read(self) -> bytes:
+        """Return all of it."""
+        self.verify()
+        return self._source.read(self.start, self.size, "a member")

@@ -1,0 +1,83 @@
+"""`lstmstate state`: zeros and initial states of networks, in every layout and kind of file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import SAMPLES, SUNSPOTS, Shell, error
+from states import same
+
+from lstmstate import load_state, open_checkpoint
+from lstmstate.state.layouts import LAYOUTS, to_arrays
+
+
+@pytest.mark.parametrize("layout", ["tuple", "flat", "keras", "onnx", "tfjs"])
+def test_zeros_of_a_stack(shell: Shell, tmp_path: Path, layout: str) -> None:
+    target = tmp_path / "s.npz"
+    done = shell(
+        *("state", SUNSPOTS, "--zeros", "--batch", "3", "--to", layout, "-o", target), code=0
+    )
+    assert done.out.splitlines() == [str(target)]
+    with open_checkpoint(SUNSPOTS) as ckpt:
+        zeros = ckpt.network().zero_state(3)
+    same(load_state(target), zeros)
+    with np.load(target) as arrays:
+        expected = to_arrays(LAYOUTS[layout], zeros)
+        assert {name: arrays[name].shape for name in expected} == {
+            name: array.shape for name, array in expected.items()
+        }
+
+
+def test_the_initial_state_in_the_graph(shell: Shell, tmp_path: Path) -> None:
+    ckpt = SAMPLES / "peephole_flat"  # its initial state is a variable of 4 rows
+    shell("state", ckpt, "--initial", "-o", tmp_path / "s.npz", code=0)
+    with open_checkpoint(ckpt) as opened:
+        same(load_state(tmp_path / "s.npz"), opened.network().initial_state())
+    assert load_state(tmp_path / "s.npz").flat().any()
+    done = shell("state", ckpt, "--initial", "--batch", "8", "-o", tmp_path / "t.npz", code=3)
+    assert "expected 8 rows, got an initial state of 4" in error(done)
+    assert not (tmp_path / "t.npz").exists()
+
+
+def test_a_run_takes_the_state(shell: Shell, tmp_path: Path) -> None:
+    x = tmp_path / "x.npy"
+    np.save(x, np.random.default_rng(0).normal(size=(2, 5, 1)).astype(np.float32))
+    shell("state", SUNSPOTS, "--zeros", "--batch", "2", "-o", tmp_path / "s.pt", code=0)
+    options = ("--assume-defaults", "-q")
+    shell("run", SUNSPOTS, x, "--zero-state", "-o", tmp_path / "a.npz", *options, code=0)
+    started = ("--state", tmp_path / "s.pt")
+    shell("run", SUNSPOTS, x, *started, "-o", tmp_path / "b.npz", *options, code=0)
+    assert shell("diff", "--exact", tmp_path / "a.npz", tmp_path / "b.npz").code == 0
+
+
+def test_the_document(shell: Shell, tmp_path: Path) -> None:
+    document = shell.json("state", SUNSPOTS, "--zeros", "-o", tmp_path / "s.npz")
+    (state,) = document["states"]
+    assert [(cell["c"], cell["m"]) for cell in state["cells"]] == [(24, 24), (12, 12)]
+    assert (state["lead"], state["to"]) == ([1], "tuple")
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ("", "pass one of --zeros and --initial"),
+        ("--zeros --initial", "pass one of --zeros and --initial"),
+        ("--zeros --steps 3", "--steps is for --initial"),
+        ("--zeros --batch 0", "'0' is not a whole number of 1 or more"),
+        ("--zeros --to pytorch", "'pytorch' is not one of"),
+    ],
+)
+def test_contradictions_are_refused(shell: Shell, tmp_path: Path, words: str, problem: str) -> None:
+    done = shell("state", SUNSPOTS, *words.split(), "-o", tmp_path / "s.npz", code=2)
+    assert problem in error(done)
+
+
+def test_what_the_layout_or_the_graph_does_not_have(shell: Shell, tmp_path: Path) -> None:
+    done = shell("state", SUNSPOTS, "--zeros", "--to", "torch", "-o", tmp_path / "s.npz", code=3)
+    assert "needs cells as wide as each other" in error(done)
+    old = SAMPLES / "tf_0_12_names"
+    done = shell("state", old, "--initial", "-o", tmp_path / "s.npz", code=3)
+    assert "the initial state in the graph is unknown" in error(done)
+    assert list(tmp_path.iterdir()) == []
