@@ -13,6 +13,8 @@ from lstmstate.errors import ArgumentError
 from lstmstate.named_tuple import NamedTuple
 
 ARRAYS = ("npz", "h5")  # the kinds of files for arrays by name
+CHECKPOINT = "ckpt"  # a V2 checkpoint, whose tensors are the arrays
+SCRIPT = "py"  # a Python file, and the arrays in an npz next to it
 
 
 class Target(NamedTuple):
@@ -21,14 +23,15 @@ class Target(NamedTuple):
     Attributes:
         key: its name on the command line.
         program: its class or format, for tables and messages.
-        module: in `lstmstate.exports`: it has `arrays(network)`, which returns the weights by name,
-            and `source(network, path)`, which returns a Python program that runs them. It takes `x`
-            `[batch, time, input]` and `state`, arrays by the names of its layout, all of NumPy, and
-            leaves `outputs` and the `state` after them.
+        module: in `lstmstate.exports`, or an object in one: it has `arrays(network)`, which returns
+            the weights by name, and `source(network, path)`, which returns a Python program that
+            runs them. It takes `x` `[batch, time, input]` and `state`, arrays by the names of its
+            layout, all of NumPy, and leaves `outputs` and the `state` after them. If a kind is
+            `SCRIPT`, `script(network)` returns the text of that file.
         has: the cells that it can express.
         state: the layout of its state.
         names: how it names the weights, for tables.
-        adds_to_f: what it adds to the forget gate at run time.
+        adds_to_f: what it adds to the forget gate at run time; None if it adds the forget_bias.
         kinds: the kinds of files, the first by default.
     """
 
@@ -38,7 +41,7 @@ class Target(NamedTuple):
     has: Expressible
     state: str
     names: str
-    adds_to_f: float = 0.0
+    adds_to_f: float | None = 0.0
     kinds: tuple[str, ...] = ARRAYS
 
     def arrays(self, network: Network) -> Mapping[str, Array]:
@@ -51,13 +54,29 @@ class Target(NamedTuple):
         found: str = self._module.source(network, path)
         return found
 
+    def script(self, network: Network) -> str:
+        """Return the text of the Python file, if it is one."""
+        found: str = self._module.script(network)
+        return found
+
     @property
     def _module(self) -> Any:
-        return import_module(f"lstmstate.exports.{self.module}")
+        module, _, part = self.module.partition(".")
+        found = import_module(f"lstmstate.exports.{module}")
+        return getattr(found, part) if part else found
 
 
 _ALL = ("float16", "float32", "float64")
 _EVERYTHING = Expressible(_ALL, ACTIVATIONS, ACTIVATIONS, *[True] * 6)
+_TF_CELL = Expressible(
+    _ALL,
+    ACTIVATIONS,
+    peepholes=True,
+    narrow_projection=True,
+    wide_projection=True,
+    clips=True,
+)
+_OTHER_FUNCTIONS = Expressible(_ALL, ACTIVATIONS, ACTIVATIONS)
 
 TARGETS = (
     Target(
@@ -69,12 +88,109 @@ TARGETS = (
         "CELL/i/kernel, CELL/i/recurrent, CELL/i/bias, …",
     ),
     Target(
+        "numpy",
+        "a Python file for NumPy",
+        "numpy_script",
+        _EVERYTHING,
+        "tuple",
+        "those of gates, in the npz next to it",
+        kinds=(SCRIPT,),
+    ),
+    Target(
         "torch",
         "torch.nn.LSTM",
         "torch_lstm",
         Expressible(_ALL, narrow_projection=True),
         "torch",
         "weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, weight_hr_l0",
+    ),
+    Target(
+        "torch-cell",
+        "torch.nn.LSTMCell",
+        "torch_cell",
+        Expressible(_ALL),
+        "keras",
+        "weight_ih, weight_hh, bias_ih, bias_hh",
+    ),
+    Target(
+        "flax",
+        "flax.linen.LSTMCell",
+        "flax_cells.LINEN",
+        _OTHER_FUNCTIONS,
+        "tuple",
+        "cell_0/ii/kernel, cell_0/hi/kernel, cell_0/hi/bias, cell_0/if/kernel, …",
+    ),
+    Target(
+        "flax-nnx",
+        "flax.nnx.LSTMCell",
+        "flax_cells.NNX",
+        _OTHER_FUNCTIONS,
+        "tuple",
+        "cell_0/ii/kernel, cell_0/hi/kernel, cell_0/hi/bias, cell_0/if_/kernel, …",
+    ),
+    Target(
+        "flax-nnx-optimized",
+        "flax.nnx.OptimizedLSTMCell",
+        "flax_cells.NNX_OPTIMIZED",
+        _OTHER_FUNCTIONS,
+        "tuple",
+        "cell_0/dense_i/kernel, cell_0/dense_h/kernel, cell_0/dense_h/bias",
+    ),
+    Target(
+        "haiku",
+        "haiku.LSTM",
+        "haiku_lstm",
+        Expressible(_ALL),
+        "keras",
+        "lstm/linear/w, lstm/linear/b, lstm_1/linear/w, …",
+        adds_to_f=1.0,
+    ),
+    Target(
+        "equinox",
+        "equinox.nn.LSTMCell",
+        "equinox_cell",
+        Expressible(_ALL),
+        "keras",
+        "cell_0/weight_ih, cell_0/weight_hh, cell_0/bias",
+    ),
+    Target(
+        "tensorflow",
+        "LSTMCell of TensorFlow 1.2 to 1.15",
+        "tensorflow_checkpoint.TENSORFLOW_1_2",
+        _TF_CELL,
+        "tuple",
+        "rnn/lstm_cell/kernel, rnn/multi_rnn_cell/cell_0/lstm_cell/kernel, …",
+        adds_to_f=None,
+        kinds=(CHECKPOINT,),
+    ),
+    Target(
+        "tensorflow-1.0",
+        "LSTMCell of TensorFlow 1.0 and 1.1",
+        "tensorflow_checkpoint.TENSORFLOW_1_0",
+        _TF_CELL,
+        "tuple",
+        "rnn/lstm_cell/weights, rnn/multi_rnn_cell/cell_0/lstm_cell/weights, …",
+        adds_to_f=None,
+        kinds=(CHECKPOINT,),
+    ),
+    Target(
+        "tensorflow-0.12",
+        "LSTMCell of TensorFlow 0.12",
+        "tensorflow_checkpoint.TENSORFLOW_0_12",
+        _TF_CELL,
+        "tuple",
+        "RNN/LSTMCell/W_0, RNN/MultiRNNCell/Cell0/LSTMCell/W_0, …",
+        adds_to_f=None,
+        kinds=(CHECKPOINT,),
+    ),
+    Target(
+        "tf-keras",
+        "tf.keras.layers.LSTM of TensorFlow 1",
+        "tf_keras_checkpoint",
+        _OTHER_FUNCTIONS,
+        "keras",
+        "lstm/kernel, lstm/recurrent_kernel, lstm/bias, bidirectional/forward_lstm_1/kernel, …",
+        kinds=(CHECKPOINT,),
     ),
 )
 BY_KEY = {row.key: row for row in TARGETS}

@@ -14,7 +14,7 @@ from lstmstate.engines.expressible import refuse_missing_parts
 from lstmstate.engines.network import Array, Network, no_states
 from lstmstate.engines.run_options import assumptions, remarks
 from lstmstate.errors import MissingExtraError, UnsupportedError, located, printable, warn
-from lstmstate.exports.targets import Target, target_of
+from lstmstate.exports.targets import CHECKPOINT, SCRIPT, Target, target_of
 from lstmstate.files.atomic import Outputs
 from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
 from lstmstate.model.loaded_network import Loaded
@@ -22,6 +22,7 @@ from lstmstate.model.network_loader import RECORDED, Recorded, RunOptions
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.operations.convert import stem_of
 from lstmstate.state.formats.array_writer import PlannedArray, open_writer
+from lstmstate.state.formats.checkpoint_arrays import write_arrays
 from lstmstate.state.formats.registry import kind_to_write
 from lstmstate.state.layouts import LAYOUTS, to_arrays
 
@@ -53,21 +54,31 @@ class Export(NamedTuple):
     @property
     def readme(self) -> str:
         """The path of the README to write next to it."""
-        return f"{stem_of(self.path)}.README.md"
+        return f"{stem_of(self.path).removesuffix(f'.{SCRIPT}')}.README.md"
 
     def write(self, outputs: Outputs) -> None:
-        """Write the weights and their README."""
-        kind = kind_to_write(self.path, endings=" or ".join(f".{k}" for k in self.target.kinds))
-        if kind.key not in self.target.kinds:
+        """Write the weights, with their program if they have one, and their README."""
+        path, kinds = self.path, self.target.kinds
+        stem, ending = os.path.splitext(path)
+        if ending == f".{SCRIPT}" and SCRIPT in kinds:
+            with outputs.open(path) as file:
+                file.write(self.target.script(self.network).encode())
+            path, kinds = f"{stem}.npz", ("npz",)
+        endings = " or ".join(f".{kind}" for kind in kinds)
+        kind = kind_to_write(path, endings=endings)
+        if kind.key not in kinds:
             raise UnsupportedError(
                 f"{kind.words} has no place for the weights of {self.target.program}",
-                path=self.path,
-                advice=f"end the name in {' or '.join(f'.{k}' for k in self.target.kinds)}",
+                path=path,
+                advice=f"end the name in {endings}",
             )
-        plans = [PlannedArray(n, a.shape, a.dtype) for n, a in self.arrays.items()]
-        with open_writer(outputs, self.path, kind, plans, None) as writer:
-            for name, array in self.arrays.items():
-                writer.write(name, 0, array)
+        if kind.key == CHECKPOINT:
+            write_arrays(outputs, path, self.arrays)
+        else:
+            plans = [PlannedArray(n, a.shape, a.dtype) for n, a in self.arrays.items()]
+            with open_writer(outputs, path, kind, plans, None) as writer:
+                for name, array in self.arrays.items():
+                    writer.write(name, 0, array)
         with outputs.open(self.readme) as file:
             file.write(self.describe().encode())
 
@@ -75,9 +86,14 @@ class Export(NamedTuple):
         """Return the text of the README."""
         cells, target = self.network.cells, self.target
         names = ", ".join(printable(cell.name) or "/" for cell in cells)
+        place = (
+            "not in its weights: the class adds it"
+            if target.adds_to_f is None
+            else "in the bias of its forget gate"
+        )
         folded = [
-            f"- The forget_bias {cell.forget_bias:g} of {printable(cell.name) or 'the cell'} is in "
-            "the bias of its forget gate."
+            f"- The forget_bias {cell.forget_bias:g} of {printable(cell.name) or 'the cell'} is "
+            f"{place}."
             for cell in cells
             if cell.forget_bias != target.adds_to_f
         ]
