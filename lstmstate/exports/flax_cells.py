@@ -25,7 +25,7 @@ _LINEN = """\
 """
 _NNX = """\
     inputs, units = y.shape[-1], len(params[{recurrent!r}]["kernel"])
-    cell = nnx.{name}(inputs, units, param_dtype=y.dtype, rngs=nnx.Rngs(0), **functions)
+    cell = nnx.{name}(inputs, units, rngs=nnx.Rngs(0), **functions)
     nnx.update(cell, params)
     rnn = nnx.RNN(cell, return_carry=True, reverse=reverse, keep_order=True)
     carry = state[scope + "c"], state[scope + "m"]

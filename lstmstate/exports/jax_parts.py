@@ -1,4 +1,4 @@
-"""What programs for the libraries of JAX have in common."""
+"""Common parts of the programs for the libraries of JAX."""
 
 from __future__ import annotations
 

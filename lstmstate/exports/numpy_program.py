@@ -28,7 +28,7 @@ _FORMULAS = {
     "erf": "np.vectorize(math.erf, otypes=[z.dtype])(z)",
 }
 _SCRIPT = '''\
-"""An LSTM network in NumPy. Its weights are in the .npz file next to it, gate by gate.
+"""LSTM cells in NumPy. Their weights are in the .npz file next to this one, gate by gate.
 
     python PROGRAM.py x.npy outputs.npz [state.npz]
 
@@ -51,15 +51,14 @@ if __name__ == "__main__":
     y, after = run(np.load(path), np.load(before[0]) if before else None)
     np.savez(to, outputs=y, **after)
 '''
-_NORM = '''\
+_NORM = """\
 def norm(w, gate, z, epsilon):
-    """Return a layer norm over the units."""
     z = z - z.mean(-1, keepdims=True)
     scale = w[f"{gate}/gamma"] / np.sqrt((z**2).mean(-1, keepdims=True) + epsilon)
     return z * scale + w[f"{gate}/bias"]
 
 
-'''
+"""
 _STEP = '''\
 def {name}(w, x, c, m):
     """Return the new cell state c and output m, for the input x of one step and the last c, m."""
@@ -72,8 +71,7 @@ _RUN = '''\
 def run(x, state=None, lengths=None):
     """Return the outputs [batch, time, {outputs}], and c and m of each cell after them.
 
-    x is [batch, time, {inputs}]; state has c and m, or is None for zeros; lengths [batch] are the
-    valid steps of each sequence.
+    x [batch, time, {inputs}]; state: c and m, zeros by default; lengths [batch]: steps of each.
     """
     x, after = np.asarray(x, np.{dtype}), {{}}
     if x.ndim != 3 or x.shape[2] {differs} {inputs}:

@@ -89,7 +89,7 @@ TARGETS = (
     ),
     Target(
         "numpy",
-        "a Python file for NumPy",
+        "NumPy alone",
         "numpy_script",
         _EVERYTHING,
         "tuple",
