@@ -14,6 +14,10 @@ from lstmstate import engines, open_checkpoint
 from lstmstate.engines.network import Network
 from lstmstate.errors import UnsupportedError
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*the files do not record"),
+    pytest.mark.filterwarnings("ignore:.*is deprecated"),
+]
 ERAS = ["tensorflow", "tensorflow-1.0", "tensorflow-0.12"]
 EVERYTHING: dict[str, Any] = {
     "proj": 3,
@@ -53,7 +57,10 @@ def test_networks_are_recognised_with_the_same_numbers(
     given = {name: value for name, value in options.items() if name in OPTIONS}
     with open_checkpoint(tmp_path / "m.ckpt") as ckpt:
         found, after = ckpt.network().run(
-            x.swapaxes(0, 1), states if len(states) > 1 else states[0], **given
+            x.swapaxes(0, 1),
+            states if len(states) > 1 else states[0],
+            assume_defaults=True,
+            **given,
         )
     np.testing.assert_array_equal(found.swapaxes(0, 1), ran.outputs)
     for (c, m), own in zip(ran.states, after.cells, strict=True):
@@ -144,27 +151,22 @@ def test_variables_are_those_of_the_release(tmp_path: Path, rng: Any, to: str, l
     ids=repr,
 )
 def test_cells_run_in_tensorflow(
-    tmp_path: Path, rng: Any, to: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, rng: Any, to: str, options: dict[str, Any]
 ) -> None:
-    run_in_tensorflow(alone(cell(rng, 4, 5, **options)), to, tmp_path, monkeypatch)
+    run_in_tensorflow(alone(cell(rng, 4, 5, **options)), to, tmp_path)
 
 
 @pytest.mark.parametrize("to", ["tensorflow", "tensorflow-0.12", "tf-keras"])
 @pytest.mark.parametrize("kind", KINDS[1:])
-def test_networks_run_in_tensorflow(
-    tmp_path: Path, rng: Any, to: str, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_networks_run_in_tensorflow(tmp_path: Path, rng: Any, to: str, kind: str) -> None:
     if (to, kind) != ("tf-keras", "both of stacks"):
-        run_in_tensorflow(networks(rng)[kind], to, tmp_path, monkeypatch)
+        run_in_tensorflow(networks(rng)[kind], to, tmp_path)
 
 
-def run_in_tensorflow(
-    network: Network, to: str, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def run_in_tensorflow(network: Network, to: str, folder: Path) -> None:
     """Compare a network in TensorFlow, by the program of its README, with ours."""
     pytest.importorskip("tensorflow")
     pytest.importorskip("tf_keras")
-    monkeypatch.setenv("TF_USE_LEGACY_KERAS", "1")  # which the program sets, too
     assert difference(network, to, folder / "m.ckpt") < 2e-6
 
 
