@@ -13,6 +13,8 @@ Examples:
   lstmstate export model.ckpt-7 --to torch -o lstm.npz      a state_dict of torch.nn.LSTM
   lstmstate export model.ckpt-7 --to torch -o lstm.npz --check
   lstmstate export model.ckpt-7 --cell rnn/lstm_cell --to gates -o gates.h5
+  lstmstate export model.ckpt-7 --to numpy -o lstm.py       a program of its own
+  lstmstate export old.ckpt --to tensorflow -o new.ckpt     in the names of TensorFlow 1.15
   lstmstate export --list                                   the programs, and what they can take
 """
 _TOLERANCE = 2e-6  # of a check in float32, relative to the largest number
