@@ -43,8 +43,8 @@ def command(
 ) -> int:
     """Write the weights of LSTM cells of CKPT for another program.
 
-    A README next to OUT shows how to load it, what was folded into the weights, and the layout of
-    the state. Cells that the program cannot express are refused.
+    A README next to OUT shows how to load it, the constants that are folded into the weights, and
+    the layout of the state. Cells that the program cannot express are refused.
     """
     from lstmstate.cli import DONE, NO
 

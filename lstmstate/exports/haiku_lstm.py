@@ -52,7 +52,7 @@ outputs, state = network.apply(params, None, x)
 def arrays(network: Network) -> Mapping[str, Array]:
     """Return the parameters: `lstm/linear/w` `[I + U, 4U]`, `lstm/linear/b`, `lstm_1/linear/w`, …
 
-    Haiku numbers modules in the order in which they are made; those of a DeepRNN are made first.
+    Haiku numbers modules as they are made; those of a DeepRNN are made first.
     """
     found: dict[str, Array] = {}
     for number, cell in enumerate(network.cells):

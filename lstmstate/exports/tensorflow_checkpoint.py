@@ -133,7 +133,7 @@ class Era(NamedTuple):
         return found
 
     def _variables(self, cell: Arithmetic) -> dict[str, Array]:
-        """Return the variables of a cell, in the order in which the class makes them."""
+        """Return the variables of a cell, ordered as the class makes them."""
         joined = join_gates(cell, "ijfo", cell.forget_bias)
         values = {"kernel": np.concatenate([joined.kernel, joined.recurrent]), "bias": joined.bias}
         peepholes = {gate: weights.peephole for gate, weights in gate_weights(cell).items()}

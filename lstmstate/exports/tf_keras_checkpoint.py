@@ -69,7 +69,7 @@ def _names(network: Network) -> list[str]:
     """Return the beginning of the names of each cell's variables: `lstm/`, `lstm_1/`, …
 
     Raises:
-        UnsupportedError: a direction has several cells, which are no layer of one class.
+        UnsupportedError: a direction has several cells.
     """
     found: list[str] = []
     layers = wrappers = 0
