@@ -33,8 +33,9 @@ def to(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(autouse=True, scope="module")
 def _compile_once(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keep what JAX compiles, which takes most of the time, for cells of the same shapes."""
+    """Compile fast, and once for cells of the same shapes: it takes most of the time."""
     jax = pytest.importorskip("jax")
+    jax.config.update("jax_disable_most_optimizations", True)
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("jax")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 

@@ -218,3 +218,8 @@ def test_gates_that_are_one_minus_another_need_a_symmetric_function(
     one = cell(rng, 4, 5, gates="jfo", recurrent_activation="relu")
     with pytest.raises(UnsupportedError, match="i = 1 - f with the activation relu"):
         export(alone(one), "numpy", tmp_path / "w.py")
+
+
+def test_gates_in_hdf5_run(tmp_path: Path, rng: Any) -> None:
+    pytest.importorskip("h5py")
+    assert difference(stacked(rng, 2), "gates", tmp_path / "w.h5") < 2e-6
