@@ -78,6 +78,8 @@ _MODULES = {
     "lstmstate.operations.verify": ("verify",),
     "lstmstate.state.state": ("LSTMState", "StackState"),
 }
+# The commands with another name here.
+_COMMANDS = {"diff": "compare", "inspect": "open_checkpoint"}
 
 
 def __getattr__(name: str) -> object:
@@ -85,7 +87,9 @@ def __getattr__(name: str) -> object:
 
     modules = [module for module, names in _MODULES.items() if name in names]
     if not modules and name not in __all__:
-        raise AttributeError(f"module 'lstmstate' has no attribute {name!r}")
+        other = _COMMANDS.get(name)
+        hint = f"; it is called {other}" if other else ""
+        raise AttributeError(f"module 'lstmstate' has no attribute {name!r}{hint}")
     return getattr(import_module(modules[0] if modules else "lstmstate.errors"), name)
 
 

@@ -20,7 +20,7 @@ def export(network: Network, to: str, path: Path) -> Export:
     route: Any = None
     refuse_missing_parts(network, target.has, target.program)
     loaded = Loaded(route, network, engines.load("numpy", network), (), "numpy")
-    made = Export(target, "made by a test", loaded, str(path), target.arrays(network))
+    made = Export(target, "made by a test", loaded, str(path), target.content(network))
     with Outputs() as outputs:
         made.write(outputs)
     return made

@@ -351,7 +351,8 @@ def test_check_returns_a_finding_for_each_expectation(tmp_path: Path) -> None:
     assert [one.holds for one in found[3:]] == [True, False]
     assert lstmstate.check(SUNSPOTS, cells=[(24, 24), (12, 12)])[0].holds
     flat = saved(tmp_path / "flat.npy", numbers(2, 13))
-    assert all(one.holds for one in lstmstate.check(flat, units=8, proj=5))
+    assert lstmstate.check(flat, units=8, proj=5)
+    assert not lstmstate.check(flat, units=8, proj=4)
     with pytest.raises(ValueError, match="there is nothing to check"):
         lstmstate.check(flat)
     with pytest.raises(LstmstateError, match="`cell=...` is for checkpoints"):
@@ -433,7 +434,7 @@ def test_verify_returns_trials_and_refuses_to_verify_nothing(tmp_path: Path) -> 
     x = saved(tmp_path / "x.npy", numbers(4, 5, 3))
     (trial,) = lstmstate.verify(PEEPHOLES, x, against="graph")
     assert trial.agrees and trial.steps == 5
-    assert not lstmstate.verify(PEEPHOLES, x, against="graph", forget_bias=3.0)[0].agrees
+    assert not lstmstate.verify(PEEPHOLES, x, against="graph", forget_bias=3.0)
     prefix = checkpoint(tmp_path / "x.ckpt", lstm_cell())
     with pytest.raises(lstmstate.UnsupportedError, match="the graph cannot be evaluated"):
         lstmstate.verify(prefix, against="graph", assume_defaults=True)
@@ -747,3 +748,21 @@ def test_a_brief_record_lists_its_own_methods_and_stays_a_tuple() -> None:
     assert pair == (3, 7) == pickle.loads(pickle.dumps(Pair(3)))
     assert pair._replace(second=1).total == 4 and "second" in dir(pair)
     assert brief.__doc__ == Pair.__doc__ and brief.__bases__ == (tuple,)
+
+
+def test_one_array_is_not_taken_for_chunks_of_it() -> None:
+    ckpt = lstmstate.open_checkpoint(SUNSPOTS)
+    with pytest.raises(ValueError, match="expected `chunks` to be several arrays, got one"):
+        ckpt.network().run_chunks(np.ones((3, 5, 1)))
+
+
+@pytest.mark.parametrize("batch", [-1, 0, 2.5, True])
+def test_a_zero_state_is_that_of_a_batch(batch: Any) -> None:
+    ckpt = lstmstate.open_checkpoint(SUNSPOTS)
+    with pytest.raises(ValueError, match="expected `batch` to be a whole number above 0"):
+        ckpt.network().zero_state(batch)
+
+
+def test_names_of_commands_lead_to_functions() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'diff'; it is called compare"):
+        _ = lstmstate.diff

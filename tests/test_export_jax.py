@@ -131,9 +131,9 @@ def test_other_activations_are_refused(tmp_path: Path, rng: Any, to: str, option
 def test_names_are_the_paths_of_the_library(
     tmp_path: Path, rng: Any, to: str, shapes: dict[str, tuple[int, ...]]
 ) -> None:
-    found = export(alone(cell(rng, 4, 5)), to, tmp_path / "w.npz").arrays
+    found = export(alone(cell(rng, 4, 5)), to, tmp_path / "w.npz").content
     assert {name: found[name].shape for name in shapes} == shapes
-    above = export(stacked(rng, 2), to, tmp_path / "stack.npz").arrays
+    above = export(stacked(rng, 2), to, tmp_path / "stack.npz").content
     of_stack = {
         name.replace("lstm/", "lstm_1/") if to == "haiku" else f"cell_1/{name}" for name in shapes
     }
@@ -143,8 +143,8 @@ def test_names_are_the_paths_of_the_library(
 def test_haiku_adds_one_to_the_forget_gate(tmp_path: Path, rng: Any) -> None:
     one = cell(rng, 4, 5, forget_bias=1.0)
     found = export(alone(one), "haiku", tmp_path / "w.npz")
-    np.testing.assert_array_equal(found.arrays["lstm/linear/b"], one.bias)
+    np.testing.assert_array_equal(found.content["lstm/linear/b"], one.bias)
     assert "forget_bias" not in found.describe()
     other = export(alone(one._replace(forget_bias=0.25)), "haiku", tmp_path / "other.npz")
-    assert other.arrays["lstm/linear/b"][10] == np.float32(one.bias[10] + np.float32(-0.75))
+    assert other.content["lstm/linear/b"][10] == np.float32(one.bias[10] + np.float32(-0.75))
     assert "The forget_bias 0.25 of rnn/lstm_cell is in the bias" in other.describe()

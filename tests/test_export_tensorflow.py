@@ -110,7 +110,7 @@ def test_scopes_are_those_of_the_release(
     tmp_path: Path, rng: Any, to: str, kind: str, scope: str
 ) -> None:
     found = export(networks(rng)[kind], to, tmp_path / "m.ckpt")
-    assert any(name.startswith(f"{scope}/") for name in list(found.arrays)[-3:])
+    assert any(name.startswith(f"{scope}/") for name in list(found.content)[-3:])
 
 
 @pytest.mark.parametrize(
@@ -125,8 +125,8 @@ def test_variables_are_those_of_the_release(tmp_path: Path, rng: Any, to: str, l
     one = cell(rng, 4, 5, 3, peepholes="fo", forget_bias=0.25)
     found = export(alone(one), to, tmp_path / "m.ckpt")
     scope = "RNN/LSTMCell" if to == "tensorflow-0.12" else "rnn/lstm_cell"
-    assert list(found.arrays) == [f"{scope}/{leaf}" for leaf in leaves.split()]
-    kernel, bias, w_f, w_i, w_o, projection = found.arrays.values()
+    assert list(found.content) == [f"{scope}/{leaf}" for leaf in leaves.split()]
+    kernel, bias, w_f, w_i, w_o, projection = found.content.values()
     np.testing.assert_array_equal(kernel, np.concatenate([one.kernel, one.recurrent]))
     np.testing.assert_array_equal(bias, one.bias)
     np.testing.assert_array_equal(w_f, one.peepholes["f"])

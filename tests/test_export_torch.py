@@ -87,7 +87,7 @@ def test_one_cell_runs_in_torch(
 
 
 def test_names_of_one_cell_are_those_of_torch(tmp_path: Path, rng: Any) -> None:
-    found = export(alone(cell(rng, 3, 4)), "torch-cell", tmp_path / "w.npz").arrays
+    found = export(alone(cell(rng, 3, 4)), "torch-cell", tmp_path / "w.npz").content
     assert list(found) == ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
 
 

@@ -954,6 +954,8 @@ def test_lengths_are_fed_if_the_graph_ends_sequences_itself(shell: Shell, tmp_pa
     given = ("run", prefix, files["x"], "--lengths", files["lengths"])
     assert words in shell(*given, "--engine", "numpy", code=3).err
     assert words in shell(*given).err
+    exported = shell("export", prefix, "--to", "onnx", "-o", tmp_path / "lstm.onnx", code=3)
+    assert words in exported.err
     for engine in ("auto", "graph"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

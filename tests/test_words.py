@@ -31,7 +31,8 @@ PATTERNS = {
 QUESTIONS = ("What", "Where", "How", "Whether", "Who", "Which")
 
 SOURCES = sorted((PROJECT / "lstmstate").rglob("*.py"))
-PAGES = sorted([PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")])
+_MORE = ("README.md", "CHANGELOG.md", "SECURITY.md", "sample_checkpoints/README.md")
+PAGES = sorted([*(PROJECT / page for page in _MORE), *(PROJECT / "docs").glob("*.md")])
 
 
 def prose(path: Path) -> Iterator[str]:

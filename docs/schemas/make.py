@@ -103,6 +103,7 @@ StateFile      schema: 'lstmstate.inspect/1'
                arrays: [FileArray]
                state: FileState?
                problem: str?
+               (values): any
 Array          name dtype: str
                shape: [int]
 CellWidths     name: str
@@ -184,6 +185,21 @@ Checked        schema: 'lstmstate.check/1'
                path: str
                holds: bool
                assertions: [Assertion]
+CellsExported  schema: 'lstmstate.export/1'
+               kind: 'cells'
+               path output readme target: str
+               cells: [str]
+               largest_difference: float|'inf'|null
+Exported       schema: 'lstmstate.export/1'
+               kind: 'variables'
+               path output target: str
+               variables: [str]
+Targets        schema: 'lstmstate.export/1'
+               kind: 'targets'
+               targets: [Target]
+Target         name program state names takes: str
+               files: [str]
+               adds_to_f: float?
 Batch          schema: str
                kind: 'batch'
                (holds): bool
@@ -199,6 +215,7 @@ DOCUMENTS = {
     "verify": "Verified",
     "diff": "Difference",
     "check": "Checked",
+    "export": "CellsExported|Exported|Targets",
 }
 _SIMPLE = {
     "str": {"type": "string"},
@@ -206,6 +223,7 @@ _SIMPLE = {
     "float": {"type": "number"},
     "bool": {"type": "boolean"},
     "null": {"type": "null"},
+    "any": {"description": "a number, text, or lists of them"},
     "scalar": {"type": ["number", "boolean", "string", "null"]},
 }
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 
 from lstmstate import limits
 from lstmstate.checkpoint import object_graph
 from lstmstate.checkpoint import protobuf as wire
-from lstmstate.checkpoint.dtypes import to_bytes
+from lstmstate.checkpoint.dtypes import from_bytes, to_bytes
 from lstmstate.checkpoint.graph import (
     VARIABLE_OPS,
     Graph,
@@ -27,6 +28,9 @@ from lstmstate.files.reader import read_whole
 from lstmstate.type_names import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from lstmstate.checkpoint.frozen_graph import FrozenGraph
     from lstmstate.checkpoint.tensor_bundle_writer import BundleWriter
     from lstmstate.checkpoint.v1 import V1Checkpoint
@@ -145,6 +149,31 @@ class Checkpoint:
             else:
                 stored = to_bytes(value, variable.spec.dtype)
                 writer.add(name, variable.spec.dtype, variable.shape, [stored])
+
+    def read_parts(self, name: str) -> Iterator[NDArray[np.generic]]:
+        """Yield the value of a variable along its first axis, some rows at a time.
+
+        The checksum is verified on the way, so that damage may raise only after the last part. A
+        scalar, and a value that is stored in slices or in other formats, comes whole.
+        """
+        variable = self.variables[name]
+        spec = variable.spec
+        is_plain = spec.dtype.itemsize and variable.shape and variable.size and not spec.slices
+        if not isinstance(self._reader, Bundle) or not is_plain:
+            yield variable.read()
+            return
+        row = math.prod(variable.shape[1:]) * spec.dtype.itemsize
+        held: list[bytes] = []
+        size = 0
+        for chunk in self._reader.stored(name):
+            held.append(chunk)
+            size += len(chunk)
+            if size >= row:
+                data = b"".join(held)
+                end = size - size % row
+                held, size = [data[end:]], size - end
+                shape = (end // row, *variable.shape[1:])
+                yield from_bytes(data[:end], spec.dtype, shape, big_endian=self.big_endian)
 
     @cached_property
     def graph(self) -> Graph | None:

@@ -106,7 +106,7 @@ class Bundle:
         self._big_endian = wire.last_int32(header.get(2), _LITTLE) == _BIG
         version = wire.message(wire.merge(header.get(3)), self._budget)
         if wire.last_int32(version.get(2)) > _BUNDLE_VERSION:
-            raise UnsupportedError("it asks for a newer reader of bundles than there was")
+            raise UnsupportedError("its format is newer than all releases of TensorFlow 1")
         names = 0
         self._shapes: dict[bytes, Shape] = {}  # a checkpoint has few, and many variables of each
         for key, value in entries:

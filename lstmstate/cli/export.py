@@ -5,8 +5,12 @@ from __future__ import annotations
 from lstmstate.cli import options as shared
 from lstmstate.cli import print_path
 from lstmstate.cli.batch import print_document
-from lstmstate.cli.command import Options, define, option, refuse
+from lstmstate.cli.command import Json, Options, define, option, refuse
 from lstmstate.cli.options import Arithmetic, Common, Part
+from lstmstate.type_names import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lstmstate.model.checkpoint import LSTMCheckpoint
 
 _EPILOG = """\b
 Examples:
@@ -15,9 +19,9 @@ Examples:
   lstmstate export model.ckpt-7 --cell rnn/lstm_cell --to gates -o gates.h5
   lstmstate export model.ckpt-7 --to numpy -o lstm.py       a program of its own
   lstmstate export old.ckpt --to tensorflow -o new.ckpt     in the names of TensorFlow 1.15
+  lstmstate export model.ckpt-7 --to arrays --variable '*/kernel' -o kernels.npz
   lstmstate export --list                                   the programs, and what they can take
 """
-_TOLERANCE = 2e-6  # of a check in float32, relative to the largest number
 
 
 class ExportOptions(Options):
@@ -25,11 +29,23 @@ class ExportOptions(Options):
 
     to: str | None = option("The program that takes the weights; see --list.", metavar="TARGET")
     output: str | None = option("The file to write.", metavar="OUT", flags="-o --output")
+    patterns: tuple[str, ...] = option(
+        "Of the target arrays: only these variables; * and ? match any characters.",
+        metavar="NAME",
+        flags="--variable",
+    )
+    slices: Any = option(
+        "Of the target arrays: only this part of each, such as 0,:5.",
+        shared.slices,
+        "SLICE",
+        flags="--slice",
+    )
     compare: bool = option(
         "Run the export in its program on random input; exit with 1 if it differs from ours.",
         flags="--check",
     )
     show_targets: bool = option("Print the table of targets.", flags="--list")
+    compress: bool = shared.COMPRESS
     force: bool = shared.FORCE
 
 
@@ -44,49 +60,102 @@ def command(
     """Write the weights of LSTM cells of CKPT for another program.
 
     A README next to OUT shows how to load it, the constants that are folded into the weights, and
-    the layout of the state. Cells that the program cannot express are refused.
+    the layout of the state. Cells that the program cannot express are refused. The target arrays
+    takes the variables as they are.
     """
-    from lstmstate.cli import DONE, NO
-
     if export_options.show_targets:
         from lstmstate.cli.report.console import sheet
-        from lstmstate.cli.report.export_report import targets_table
+        from lstmstate.cli.report.export_report import targets_document, targets_table
 
-        targets_table(sheet())
-        return DONE
-    to, output = export_options.to, export_options.output
+        if common.as_json:
+            print_document("lstmstate.export/1", targets_document())
+        else:
+            targets_table(sheet())
+        return 0
+    is_arrays = export_options.to == "arrays"
+    for_arrays = export_options.patterns or export_options.slices is not None
     refuse(
         (ckpt_path is None, "pass the checkpoint: CKPT"),
-        (to is None, "pass the program: --to TARGET; --list shows them"),
-        (output is None, "pass the file to write: -o OUT"),
+        (export_options.to is None, "pass the program: --to TARGET; --list shows them"),
+        (export_options.output is None, "pass the file to write: -o OUT"),
+        (for_arrays and not is_arrays, "--variable and --slice are for --to arrays"),
+        (
+            is_arrays
+            and (export_options.compare or vars(part) != vars(Part(cell=None, stack=None))),
+            "--to arrays takes variables: pass --variable",
+        ),
     )
-    assert ckpt_path is not None and to is not None and output is not None
+    ckpt = common.open_checkpoint(ckpt_path or "")
+    common.note_choice(ckpt_path or "", ckpt)
+    job = _export_variables if is_arrays else _export_cells
+    return job(ckpt, export_options, part, arithmetic, common)
+
+
+def _export_variables(
+    ckpt: LSTMCheckpoint,
+    export_options: ExportOptions,
+    part: Part,  # noqa: ARG001
+    arithmetic: Arithmetic,  # noqa: ARG001
+    common: Common,
+) -> int:
+    from lstmstate.files.atomic import Outputs
+    from lstmstate.operations.export_arrays import export_arrays
+
+    path = str(export_options.output)
+    made = export_arrays(
+        ckpt, path, export_options.patterns, export_options.slices, compress=export_options.compress
+    )
+    with (
+        Outputs(force=export_options.force) as outputs,
+        common.meter("exporting", made.nbytes) as meter,
+    ):
+        made.write(outputs, meter.add)
+    common.note(made.notes)
+    if common.as_json:
+        names = [one.name for one in made.variables]
+        document: Json = {"kind": "variables", "path": ckpt.prefix, "output": path}
+        document |= {"target": "arrays", "variables": names}
+        print_document("lstmstate.export/1", document)
+    else:
+        print_path(path)
+    return 0
+
+
+def _export_cells(
+    ckpt: LSTMCheckpoint,
+    export_options: ExportOptions,
+    part: Part,
+    arithmetic: Arithmetic,
+    common: Common,
+) -> int:
+    from lstmstate.cli import DONE, NO
+    from lstmstate.cli.report.diff_report import finite
     from lstmstate.files.atomic import Outputs
     from lstmstate.model.network_loader import RunOptions
     from lstmstate.operations.export import ExportRequest, export_opened
 
-    ckpt = common.open_checkpoint(ckpt_path)
-    common.note_choice(ckpt_path, ckpt)
+    to, path = str(export_options.to), str(export_options.output)
     options = RunOptions(given=arithmetic.given)
-    made = export_opened(ckpt, ExportRequest(to, output, part.cell, part.stack, options))
+    made = export_opened(ckpt, ExportRequest(to, path, part.cell, part.stack, options))
     common.note_options(made.loaded.settled, strict=arithmetic.strict)
-    common.note(made.loaded.notes)
+    common.note(made.notes)
     with Outputs(force=export_options.force) as outputs:
         made.write(outputs)
     difference = made.check() if export_options.compare else None
-    agrees = difference is None or difference <= _TOLERANCE
+    agrees = difference is None or difference <= made.tolerance
     if common.as_json:
         document = {
+            "kind": "cells",
             "path": ckpt.prefix,
-            "output": output,
+            "output": path,
             "readme": made.readme,
             "target": to,
             "cells": [cell.name for cell in made.network.cells],
-            "largest_difference": difference,
+            "largest_difference": finite(difference),
         }
         print_document("lstmstate.export/1", document)
     else:
-        print_path(output)
+        print_path(path)
         print_path(made.readme)
         if difference is not None:
             print(f"largest difference {difference:.1e}: {'agrees' if agrees else 'DIFFERS'}")

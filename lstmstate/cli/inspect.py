@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lstmstate.cli import options
 from lstmstate.cli.batch import Batch
 from lstmstate.cli.command import Json, Options, define, option, refuse
 from lstmstate.cli.options import Common
 from lstmstate.errors import LstmstateError, each
-from lstmstate.type_names import TYPE_CHECKING
+from lstmstate.type_names import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lstmstate.cells import Cell
@@ -22,6 +23,7 @@ Examples:
   lstmstate inspect model.ckpt-1000            a prefix, or any of its files
   lstmstate inspect runs/ --variables          a folder: the newest in its `checkpoint` file
   lstmstate inspect runs/ --cell cell_0/lstm_cell --stats
+  lstmstate inspect model.ckpt-1000:rnn/lstm_cell/bias --slice :5
   lstmstate inspect model.ckpt-1000 --json | jq '.cells[].state'
   lstmstate inspect -- -6600                   a name that begins with a dash
 """
@@ -38,6 +40,12 @@ class Shown(Options):
     variables: bool = option("List all variables too, without slots.")
     stats: bool = option(
         "Read the cells' tensors: min, max, mean, std, zeros, NaN, Inf of each gate."
+    )
+    slices: Any = option(
+        "Print the values of one array, PATH:NAME, in this part of it: 0,:5, or : for all.",
+        options.slices,
+        "SLICE",
+        flags="--slice",
     )
     verify: bool = option(
         "Read every value and its checksum; name each damaged tensor, and exit with 3. Compare "
@@ -78,6 +86,9 @@ class _Inspector:
         """Print the contents of a path; return the document instead with --json."""
         opened = self._common.open(path)
         if opened.is_model and opened.ckpt is not None:
+            if self._shown.slices is not None:
+                advice = "name one of its variables, PATH:NAME"
+                raise LstmstateError("--slice is for one array", path=path, advice=advice)
             return self._checkpoint(path, opened.ckpt)
         return self._state(path, opened)
 
@@ -119,7 +130,7 @@ class _Inspector:
 
     def _state(self, path: str, opened: Opened) -> Json | None:
         from lstmstate.cli.report.state_report import state_document, state_tables
-        from lstmstate.operations.load import arrays_of
+        from lstmstate.operations.load import arrays_of, values_of
         from lstmstate.state.describe import contents
         from lstmstate.state.formats.registry import BY_KEY
 
@@ -127,10 +138,12 @@ class _Inspector:
             raise LstmstateError("--cell is for checkpoints", path=path, advice="leave it out")
         file, wanted = arrays_of(opened)
         found = contents(file, wanted, values=self._shown.stats or self._shown.verify)
+        part = self._shown.slices
+        values = None if part is None else values_of(file, part)
         if self._common.as_json:
             storage = file.kind if opened.ckpt is None else opened.ckpt.format
-            return state_document(path, storage, found)
-        state_tables(self._next_sheet(), path, BY_KEY[file.kind], found)
+            return state_document(path, storage, found, values)
+        state_tables(self._next_sheet(), path, BY_KEY[file.kind], found, values)
         return None
 
     def _damaged(self, ckpt: LSTMCheckpoint) -> list[LstmstateError]:

@@ -74,6 +74,24 @@ def whole(text: str, least: int = 0, most: int | None = None) -> int:
     raise ValueError(f"{text!r} is not a whole number {bounds}")
 
 
+def slices(text: str) -> tuple[int | slice, ...]:
+    """Return the part of an array: for each axis a number, or START:STOP:STEP."""
+    found: list[int | slice] = []
+    for axis in text.split(","):
+        parts = axis.split(":")
+        try:
+            numbers = [int(part) if part.strip() else None for part in parts]
+        except ValueError:
+            numbers = []
+        if len(numbers) == 1 and numbers[0] is not None:
+            found.append(numbers[0])
+        elif 2 <= len(numbers) <= 3 and numbers[2:] != [0]:
+            found.append(slice(*numbers))
+        else:
+            raise ValueError(f"{text!r} is not a part of an array, such as 0,:5")
+    return tuple(found)
+
+
 positive = partial(whole, least=1)
 width = partial(whole, least=1, most=limits.MAX_WIDTH)
 

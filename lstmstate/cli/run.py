@@ -69,7 +69,9 @@ class Start(Options):
     state_path: str | None = option("The state to begin with.", metavar="FILE", flags="--state")
     zero_state: bool = option("Begin with zeros, as without --state.")
     carry_state: bool = option("Begin each input with the last one's state.")
-    from_layout: str | None = options.FROM
+    from_layout: str | None = option(
+        "Layout of --state, if it cannot be determined.", options.LAYOUT_NAMES, flags="--from"
+    )
     allow_nan: bool = option("Accept inputs and states with NaN or Inf.")
 
 

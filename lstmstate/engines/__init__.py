@@ -46,7 +46,8 @@ def load(name: str, network: Network) -> Runner:
     """
     if name not in ENGINES:
         raise ArgumentError(
-            f"there is no engine {name!r}", advice=f"choose one: {', '.join(ENGINES)}"
+            f"there is no engine {name!r}",
+            advice=f"choose one: auto, graph, {', '.join(ENGINES)}",
         )
     engine = ENGINES[name]
     module = import_module(f"lstmstate.engines.{engine.module}")

@@ -20,6 +20,7 @@ class Expressible(NamedTuple):
         splits_activations: whether those of j and of the new c may be two.
         narrow_projection: whether m may be projected to fewer than num_units.
         wide_projection: whether m may be projected to num_units or more.
+        coupled_gates: whether it computes 1 - f; others take negative weights of f for i.
     """
 
     dtypes: Collection[str] = ("float32",)
@@ -31,6 +32,7 @@ class Expressible(NamedTuple):
     wide_projection: bool = False
     clips: bool = False
     layer_norm: bool = False
+    coupled_gates: bool = False
 
 
 def missing_parts(cell: Arithmetic, has: Expressible) -> list[str]:
@@ -49,8 +51,9 @@ def missing_parts(cell: Arithmetic, has: Expressible) -> list[str]:
         "proj_clip": is_projected and cell.proj_clip is not None and not has.clips,
         "cell_clip": cell.cell_clip is not None and not has.clips,
         "layer norm": bool(cell.norms) and not has.layer_norm,
-        # i has the weights of f, negative.
-        f"i = 1 - f with the activation {gates}": is_coupled and not BY_NAME[gates].is_symmetric,
+        f"i = 1 - f with the activation {gates}": (
+            is_coupled and not has.coupled_gates and not BY_NAME[gates].is_symmetric
+        ),
         f"two activations, {cell.candidate} and {cell.activation}": (
             cell.candidate != cell.activation and not has.splits_activations
         ),

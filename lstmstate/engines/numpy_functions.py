@@ -20,7 +20,7 @@ from lstmstate.engines.network import Array
 # Takes the values, and the array for the results, which may be the same.
 Function = Callable[[Any, Any], object]
 
-_LEAK = 0.20000000298023224  # tf.nn.leaky_relu's 0.2, which its operation keeps in float32
+LEAK = 0.20000000298023224  # tf.nn.leaky_relu's 0.2, which its operation keeps in float32
 
 
 def function(name: str, is_half: bool = False) -> Function:
@@ -63,7 +63,7 @@ def _exponential(alpha: float, scale: float) -> Function:
 
 
 def _leaky_relu(x: Array, out: Array) -> None:
-    np.maximum(x, np.multiply(x, x.dtype.type(_LEAK)), out=out)
+    np.maximum(x, np.multiply(x, x.dtype.type(LEAK)), out=out)
 
 
 def _erf(x: Array, out: Array) -> None:

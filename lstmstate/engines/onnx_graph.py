@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 # onnxruntime 1.17 and all later ones load both.
 _OPSET, _IR_VERSION = 14, 7
 _GATES, _PEEPHOLES = "iofj", "iof"
-_DIRECTIONS = ("forward", "reverse")  # of a stage's chains
+DIRECTIONS = ("forward", "reverse")  # of a stage's chains
 _ONNX_FUNCTIONS = tuple(name for name, row in BY_NAME.items() if row.onnx is not None)
-_OPERATOR = Expressible(
+OPERATOR = Expressible(
     activations=_ONNX_FUNCTIONS, gates=_ONNX_FUNCTIONS, splits_activations=True, peepholes=True
 )
 _MODEL_BYTES = (1 << 31) - 1  # protobuf: a message has less than 2 GiB
@@ -66,7 +66,7 @@ def build_model(
 
 def check(network: Network) -> None:
     """Raise UnsupportedError if ONNX's LSTM cannot express a cell, with all that it lacks."""
-    refuse_missing_parts(network, _OPERATOR, "ONNX's LSTM")
+    refuse_missing_parts(network, OPERATOR, "ONNX's LSTM")
     nbytes = sum(_nbytes(cell) for cell in network.cells)
     if nbytes > _MODEL_BYTES:
         raise UnsupportedError(
@@ -113,7 +113,7 @@ class _Parts:
     def _stage(self, x: str, stage: Stage) -> list[str]:
         """Add the chains of a stage; return the name of what each puts out."""
         ends = []
-        for direction, chain in zip(_DIRECTIONS, stage, strict=False):
+        for direction, chain in zip(DIRECTIONS, stage, strict=False):
             made = [self._cell(x, chain[0], direction)]
             for cell in chain[1:]:
                 made.append(self._cell(self._squeeze(made[-1]), cell, direction))
@@ -122,34 +122,13 @@ class _Parts:
 
     def _cell(self, x: str, cell: Arithmetic, direction: str) -> str:
         """Add a cell; return the name of its outputs `[steps, 1, batch, H]`."""
-        from onnx import helper, numpy_helper
-
         number = self._count
         self._count += 1
-        weights = {f"{part}_{number}": array for part, array in _weights(cell).items()}
-        self.weights += [numpy_helper.from_array(a, name) for name, a in weights.items()]
-        kernel, recurrent, bias, *peepholes = weights
-        names = (cell.recurrent_activation, cell.candidate, cell.activation)
-        activations = [BY_NAME[name] for name in names]
-        # In turn for the activations that have one, and no others.
-        numbers: dict[str, Any] = {
-            "activation_alpha": [n for one in activations for n in one.onnx_numbers[:1]],
-            "activation_beta": [n for one in activations for n in one.onnx_numbers[1:]],
-        }
-        outputs = [f"m_{number}", f"h_{number}", f"c_{number}"]
         states = [f"h0_{number}", f"c0_{number}"]
-        node = helper.make_node(
-            "LSTM",
-            [x, kernel, recurrent, bias, self._lengths, *states, *peepholes],
-            outputs,
-            name=f"lstm_{number}",
-            doc_string=printable(cell.name),
-            activations=[one.onnx for one in activations],
-            direction=direction,
-            hidden_size=cell.widths.c,
-            **{name: values for name, values in numbers.items() if values},
-        )
+        outputs = [f"m_{number}", f"h_{number}", f"c_{number}"]
+        node, weights = lstm_node(cell, number, direction, [x, self._lengths, *states], outputs)
         self.nodes.append(node)
+        self.weights += weights
         return outputs[0]
 
     def _squeeze(self, m: str, name: str = "") -> str:
@@ -170,6 +149,42 @@ class _Parts:
             helper.make_node("Concat", [self._squeeze(m) for m in ends], [name], axis=2)
         )
         return name
+
+
+def lstm_node(
+    cell: Arithmetic, number: int, direction: str, inputs: Sequence[str], outputs: Sequence[str]
+) -> tuple[onnx.NodeProto, list[onnx.TensorProto]]:
+    """Return a cell that `OPERATOR` expresses as an LSTM operator, and its weights.
+
+    Args:
+        number: in the names of the weights, to tell cells apart.
+        inputs: the names of X, sequence_lens, initial_h and initial_c, empty for one left out.
+        outputs: the names of Y, Y_h and Y_c.
+    """
+    from onnx import helper, numpy_helper
+
+    x, lengths, *states = inputs
+    weights = {f"{part}_{number}": array for part, array in _weights(cell).items()}
+    kernel, recurrent, bias, *peepholes = weights
+    names = (cell.recurrent_activation, cell.candidate, cell.activation)
+    activations = [BY_NAME[name] for name in names]
+    # In turn for the activations that have one, and no others.
+    numbers: dict[str, Any] = {
+        "activation_alpha": [n for one in activations for n in one.onnx_numbers[:1]],
+        "activation_beta": [n for one in activations for n in one.onnx_numbers[1:]],
+    }
+    node = helper.make_node(
+        "LSTM",
+        [x, kernel, recurrent, bias, lengths, *states, *peepholes],
+        outputs,
+        name=f"lstm_{number}",
+        doc_string=printable(cell.name),
+        activations=[one.onnx for one in activations],
+        direction=direction,
+        hidden_size=cell.widths.c,
+        **{name: values for name, values in numbers.items() if values},
+    )
+    return node, [numpy_helper.from_array(array, name) for name, array in weights.items()]
 
 
 def _info(name: str, *shape: Any, dtype: int = 1) -> onnx.ValueInfoProto:

@@ -10,8 +10,12 @@ from lstmstate.state.layouts import scopes_of
 
 def state_scopes(network: Network) -> list[str]:
     """Return the beginning of the names of each cell's state; nothing for a cell alone."""
-    names = [cell.name for cell in network.cells]
-    return [f"{scope}/" for scope in scopes_of(names)] if len(names) > 1 else [""]
+    return named_scopes(network) if len(network.cells) > 1 else [""]
+
+
+def named_scopes(network: Network) -> list[str]:
+    """Return the beginning of the names of each cell's weights: its own name."""
+    return [f"{scope}/" for scope in scopes_of([cell.name for cell in network.cells])]
 
 
 def numbered_scopes(network: Network) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from lstmstate.engines.gate_weights import gate_weights
 from lstmstate.engines.network import Array, Network
-from lstmstate.exports.cell_calls import state_scopes
+from lstmstate.exports.cell_calls import named_scopes
 from lstmstate.exports.numpy_program import functions
 from lstmstate.exports.weight_files import reading
 
@@ -14,10 +14,10 @@ from lstmstate.exports.weight_files import reading
 def arrays(network: Network) -> Mapping[str, Array]:
     """Return the weights by name: `CELL/i/kernel` `[I, H]`, `CELL/i/recurrent` `[R, H]`, …
 
-    The forget_bias is in `CELL/f/bias`. The names of a cell alone are `i/kernel`, ….
+    The forget_bias is in `CELL/f/bias`.
     """
     found: dict[str, Array] = {}
-    for scope, cell in zip(state_scopes(network), network.cells, strict=True):
+    for scope, cell in zip(named_scopes(network), network.cells, strict=True):
         for gate, weights in gate_weights(cell).items():
             found |= {
                 f"{scope}{gate}/{part}": array

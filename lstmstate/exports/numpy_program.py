@@ -7,7 +7,7 @@ from textwrap import indent
 
 from lstmstate.engines.gate_weights import gate_weights
 from lstmstate.engines.network import Arithmetic, Network
-from lstmstate.exports.cell_calls import calls, state_scopes
+from lstmstate.exports.cell_calls import calls, named_scopes
 
 # By the names of `cells.activations`: the function, or the value of one for z.
 _NAMED = {"tanh": "np.tanh", "sin": "np.sin"}
@@ -84,14 +84,14 @@ def run(x, state=None, lengths=None):
         w = {{n[len(scope) :]: array for n, array in weights.items() if n.startswith(scope)}}
         m, c = (np.zeros((batch, size), x.dtype) for size in w["f/recurrent"].shape)
         if state is not None:
-            c, m = state[scope + "c"], state[scope + "m"]
+            c, m = state[{c}], state[{m}]
 {before}\
         y = np.zeros((batch, steps, m.shape[-1]), x.dtype)
         for t in range(steps):
             new_c, new_m = step(w, x[:, t], c, m)
             c, m = np.where(t < ends, new_c, c), np.where(t < ends, new_m, m)
             y[:, t] = np.where(t < ends, m, 0)  # past its end a sequence keeps its state
-        after[scope + "c"], after[scope + "m"] = c, m
+        after[{c}], after[{m}] = c, m
         return {result}
 
 {calls}\
@@ -144,13 +144,16 @@ def functions(network: Network) -> str:
 
 def _run(network: Network, steps: list[str] | None) -> str:
     """Return the function `run`, which is given the step of each cell if there are several."""
-    scopes = map(repr, state_scopes(network))
+    scopes = map(repr, named_scopes(network))
     arguments = list(scopes) if steps is None else list(map("{}, {}".format, steps, scopes))
+    state = 'scope + "{}"' if len(network.cells) > 1 else '"{}"'
     both, takes_wider = network.is_bidirectional, any(c.takes_wider for c in network.cells)
     return _RUN.format(
         inputs=network.first.input_size,
         outputs=network.output_shape[0],
         dtype=network.dtype,
+        c=state.format("c"),
+        m=state.format("m"),
         differs="<" if network.first.takes_wider else "!=",
         backward=_BACKWARD if both else "",
         step="" if steps is None else "step, ",

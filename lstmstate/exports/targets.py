@@ -12,6 +12,8 @@ from lstmstate.engines.network import Array, Network
 from lstmstate.errors import ArgumentError
 from lstmstate.named_tuple import NamedTuple
 
+Content = Mapping[str, Array] | bytes
+MODEL = "onnx"
 ARRAYS = ("npz", "h5")  # the kinds of files for arrays by name
 CHECKPOINT = "ckpt"  # a V2 checkpoint, whose tensors are the arrays
 SCRIPT = "py"  # a Python file, and the arrays in an npz next to it
@@ -23,16 +25,18 @@ class Target(NamedTuple):
     Attributes:
         key: its name on the command line.
         program: its class or format, for tables and messages.
-        module: in `lstmstate.exports`, or an object in one: it has `arrays(network)`, which returns
-            the weights by name, and `source(network, path)`, which returns a Python program that
-            runs them. It takes `x` `[batch, time, input]` and `state`, arrays by the names of its
-            layout, all of NumPy, and leaves `outputs` and the `state` after them. If a kind is
-            `SCRIPT`, `script(network)` returns the text of that file.
+        module: in `lstmstate.exports`, or an object in one; "" for variables as they are. Its
+            `arrays(network)` returns the weights by name, its `source(network, path)` a Python
+            program that runs them. The program takes `x` `[batch, time, input]` and `state`, arrays
+            by the names of its layout, all of NumPy, and leaves `outputs` and the `state` after
+            them. If the file is a model, `model(network)` returns its bytes, and there is no
+            `arrays`; if it is a Python file, `script(network)` returns its text.
         has: the cells that it can express.
         state: the layout of its state.
         names: how it names the weights, for tables.
         adds_to_f: what it adds to the forget gate at run time; None if it adds the forget_bias.
         kinds: the kinds of files, the first by default.
+        takes_lengths: whether it ends sequences of unlike lengths by itself, as dynamic_rnn does.
     """
 
     key: str
@@ -43,10 +47,18 @@ class Target(NamedTuple):
     names: str
     adds_to_f: float | None = 0.0
     kinds: tuple[str, ...] = ARRAYS
+    takes_lengths: bool = False
 
     def arrays(self, network: Network) -> Mapping[str, Array]:
         """Return the weights by name."""
         found: Mapping[str, Array] = self._module.arrays(network)
+        return found
+
+    def content(self, network: Network) -> Content:
+        """Return the weights by name, or the bytes of a model."""
+        if MODEL not in self.kinds:
+            return self.arrays(network)
+        found: bytes = self._module.model(network)
         return found
 
     def source(self, network: Network, path: str) -> str:
@@ -78,7 +90,17 @@ _TF_CELL = Expressible(
 )
 _OTHER_FUNCTIONS = Expressible(_ALL, ACTIVATIONS, ACTIVATIONS)
 
+VARIABLES = Target(
+    "arrays",
+    "variables as they are",
+    "",
+    _EVERYTHING,
+    "tuple",
+    "their own names",
+    kinds=("npz", "h5", "npy"),
+)
 TARGETS = (
+    VARIABLES,
     Target(
         "gates",
         "arrays of each gate",
@@ -95,6 +117,7 @@ TARGETS = (
         "tuple",
         "those of gates, in the npz next to it",
         kinds=(SCRIPT,),
+        takes_lengths=True,
     ),
     Target(
         "torch",
@@ -191,6 +214,16 @@ TARGETS = (
         "keras",
         "lstm/kernel, lstm/recurrent_kernel, lstm/bias, bidirectional/forward_lstm_1/kernel, …",
         kinds=(CHECKPOINT,),
+    ),
+    Target(
+        "onnx",
+        "ONNX",
+        "onnx_model",
+        _EVERYTHING._replace(coupled_gates=True),
+        "tuple",
+        "x, lengths, c_0, m_0, c_1, m_1, … → outputs, final_c_0, final_m_0, …",
+        kinds=(MODEL,),
+        takes_lengths=True,
     ),
 )
 BY_KEY = {row.key: row for row in TARGETS}

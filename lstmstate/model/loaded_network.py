@@ -10,7 +10,7 @@ import numpy as np
 from lstmstate.cells.cell import CellShape
 from lstmstate.cells.stacks import Route
 from lstmstate.engines.network import Array, Network, Pair, Runner, Shaped, no_states
-from lstmstate.errors import ArgumentError, UnsupportedError, located, printable
+from lstmstate.errors import ArgumentError, UnsupportedError, count, located, printable
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.state.bind_names import bind
 from lstmstate.state.state import LSTMState, StackState, State, to_state
@@ -197,7 +197,7 @@ class Loaded(NamedTuple):
         expected = [cell.name for cell in self.network.cells]
         if len(cells) != len(expected):
             raise ArgumentError(
-                f"the state is that of {len(cells)} cells, and here run {len(expected)}"
+                f"expected the state of {count(len(expected), 'cell')}, got that of {len(cells)}"
             )
         order = bind([cell.cell for cell in cells], expected) if len(cells) > 1 else None
         return [cells[at] for at in order] if order is not None else cells

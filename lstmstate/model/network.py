@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from lstmstate.arguments import name_nearest
+from lstmstate.arguments import is_whole, name_nearest
 from lstmstate.cells.cell import Cell, Direction, Option, Stack, StateWidths, Unexplained
 from lstmstate.cells.stacks import Route
 from lstmstate.errors import (
@@ -12,6 +12,7 @@ from lstmstate.errors import (
     ArgumentError,
     Brief,
     UnsupportedError,
+    count,
     located,
     printable,
     warn,
@@ -81,7 +82,7 @@ class LSTMNetwork(NetworkLoader, metaclass=Brief):
 
     def _described(self) -> tuple[str, str]:
         """Return its name, and a few words on it."""
-        return self.route.name, f"of {len(self.route.cells)} cells"
+        return self.route.name, f"of {count(len(self.route.cells), 'cell')}"
 
     @name_nearest
     def run(
@@ -138,8 +139,13 @@ class LSTMNetwork(NetworkLoader, metaclass=Brief):
         peepholes: bool | Recorded = RECORDED,
         assume_defaults: bool = False,
     ) -> Iterator[tuple[Array, State]]:
-        """Step over chunks of long sequences; yield the results of `run` for each."""
+        """Step over arrays that follow one another in time; yield the results of `run` for each."""
         chosen = RunOptions.of(locals())
+        if hasattr(chunks, "__array__"):
+            raise ArgumentError(
+                "expected `chunks` to be several arrays, got one",
+                advice="pass a list or a generator of the parts in time",
+            )
         self._ready(chosen).refuse_parts()
         return self._run_chunks(chosen, chunks, state, time_major=time_major)
 
@@ -173,6 +179,8 @@ class LSTMNetwork(NetworkLoader, metaclass=Brief):
 
     def zero_state(self, batch: int = 1) -> State:
         """Return the state of zeros: c `[batch, num_units]` and m of each cell."""
+        if not is_whole(batch) or batch < 1:
+            raise ArgumentError(f"expected `batch` to be a whole number above 0, got {batch!r:.40}")
         return self.load().zero_state(batch)
 
     def initial_state(
@@ -202,7 +210,14 @@ class LSTMNetwork(NetworkLoader, metaclass=Brief):
         if not all(np.array_equal(*both) for both in pairs):
             problem = "the graph starts these cells from several states"
             raise AmbiguousError(problem, path=self._path)
-        spread = [half if len(half) != 1 else half.repeat(batch, 0) for half in first]
+        rows = {len(half) for half in first} - {1, batch}
+        if rows:
+            raise UnsupportedError(
+                f"the initial state in the graph has {rows.pop()} rows, and the batch {batch}",
+                path=self._path,
+                advice="give the `batch` of the graph",
+            )
+        spread = [half if len(half) == batch else half.repeat(batch, 0) for half in first]
         return state_of(names, zip(spread[::2], spread[1::2], strict=True))
 
     def _ready(
@@ -272,7 +287,7 @@ def _to_array(inputs: ArrayLike) -> NDArray[Any]:
     try:
         return np.asarray(inputs)
     except ValueError as error:  # such as lists of unequal lengths
-        raise ArgumentError(f"expected an array, got lists that make none ({error})") from None
+        raise ArgumentError(f"expected an array, got lists of unequal lengths ({error})") from None
 
 
 def _check_lengths(lengths: ArrayLike, steps: int, batch: int) -> NDArray[np.int64]:

@@ -69,6 +69,17 @@ class Finding(NamedTuple):
         return not self.problems
 
 
+class Findings(tuple[Finding, ...]):
+    """The results of assertions; true if all of them are.
+
+    >>> bool(Findings([Finding("units", 128, ())])), bool(Findings([Finding("units", 9, ("8",))]))
+    (True, False)
+    """
+
+    def __bool__(self) -> bool:
+        return all(one.holds for one in self)
+
+
 class Target:
     """The subject of assertions: the cells and saved states of a checkpoint, or one state.
 
@@ -341,8 +352,8 @@ def check(
     from_layout: str | None = None,
     header: bool | None = None,
     checksums: bool = True,
-) -> list[Finding]:
-    """Compare a checkpoint or a state with expectations; return a `Finding` for each of them.
+) -> Findings:
+    """Compare a checkpoint or a state with expectations; the `Findings` are true if all agree.
 
     Args:
         path: a checkpoint, or a state file.
@@ -379,7 +390,7 @@ def check(
             opened, asserted, cell=cell, from_layout=from_layout, assume_defaults=assume_defaults
         )
     warn([*opened.notes, *notes])
-    return found
+    return Findings(found)
 
 
 def check_opened(

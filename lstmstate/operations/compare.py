@@ -62,7 +62,7 @@ class Difference(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Two inputs, compared.
+    """Two inputs, compared; true if no tensor differs.
 
     Attributes:
         kind: "states", "checkpoints", or "arrays" of two files without a state.
@@ -73,6 +73,9 @@ class Comparison(NamedTuple):
     kind: str
     differences: tuple[Difference, ...]
     notes: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self.is_same
 
     @property
     def is_same(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -14,19 +15,19 @@ from lstmstate.engines.expressible import refuse_missing_parts
 from lstmstate.engines.network import Array, Network, no_states
 from lstmstate.engines.run_options import assumptions, remarks
 from lstmstate.errors import MissingExtraError, UnsupportedError, located, printable, warn
-from lstmstate.exports.targets import CHECKPOINT, SCRIPT, Target, target_of
+from lstmstate.exports.targets import CHECKPOINT, SCRIPT, Content, Target, target_of
 from lstmstate.files.atomic import Outputs
 from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
 from lstmstate.model.loaded_network import Loaded
 from lstmstate.model.network_loader import RECORDED, Recorded, RunOptions
 from lstmstate.named_tuple import NamedTuple
-from lstmstate.operations.convert import stem_of
 from lstmstate.state.formats.array_writer import PlannedArray, open_writer
 from lstmstate.state.formats.checkpoint_arrays import write_arrays
 from lstmstate.state.formats.registry import kind_to_write
 from lstmstate.state.layouts import LAYOUTS, to_arrays
 
 _TRIAL = (2, 7)  # batch and steps of a check
+_TOLERANCE = 2e-6  # of a check
 _WITHOUT = "export to 'gates', which takes every cell: `to='gates'`"
 
 
@@ -37,14 +38,14 @@ class Export(NamedTuple):
         prefix: the checkpoint.
         loaded: the network.
         path: the file to write.
-        arrays: the weights by name.
+        content: the weights by name, or the bytes of the file.
     """
 
     target: Target
     prefix: str
     loaded: Loaded
     path: str
-    arrays: Mapping[str, Array]
+    content: Content
 
     @property
     def network(self) -> Network:
@@ -52,12 +53,40 @@ class Export(NamedTuple):
         return self.loaded.recognised_network
 
     @property
+    def notes(self) -> list[str]:
+        """Remarks on the network, which hold for its export, too."""
+        loaded = self.loaded
+        return [*loaded.notes, *loaded.beyond, *loaded.not_finite]
+
+    @property
+    def tolerance(self) -> float:
+        """The difference to allow in `check`: float16 has 11 digits, and float32 24."""
+        return max(_TOLERANCE, 4 * float(np.finfo(self.network.dtype).eps))
+
+    @property
     def readme(self) -> str:
         """The path of the README to write next to it."""
-        return f"{stem_of(self.path).removesuffix(f'.{SCRIPT}')}.README.md"
+        is_prefix = CHECKPOINT in self.target.kinds
+        stem = self.path.removesuffix(".index") if is_prefix else os.path.splitext(self.path)[0]
+        return f"{stem}.README.md"
 
     def write(self, outputs: Outputs) -> None:
         """Write the weights, with their program if they have one, and their README."""
+        if isinstance(self.content, bytes):
+            if os.path.splitext(self.path)[1][1:] not in self.target.kinds:
+                raise UnsupportedError(
+                    f"expected the name of a file for {self.target.program}",
+                    path=self.path,
+                    advice=f"end the name in .{self.target.kinds[0]}",
+                )
+            with outputs.open(self.path) as file:
+                file.write(self.content)
+        else:
+            self._write_arrays(outputs, self.content)
+        with outputs.open(self.readme) as file:
+            file.write(self.describe().encode())
+
+    def _write_arrays(self, outputs: Outputs, arrays: Mapping[str, Array]) -> None:
         path, kinds = self.path, self.target.kinds
         stem, ending = os.path.splitext(path)
         if ending == f".{SCRIPT}" and SCRIPT in kinds:
@@ -73,14 +102,12 @@ class Export(NamedTuple):
                 advice=f"end the name in {endings}",
             )
         if kind.key == CHECKPOINT:
-            write_arrays(outputs, path, self.arrays)
-        else:
-            plans = [PlannedArray(n, a.shape, a.dtype) for n, a in self.arrays.items()]
-            with open_writer(outputs, path, kind, plans, None) as writer:
-                for name, array in self.arrays.items():
-                    writer.write(name, 0, array)
-        with outputs.open(self.readme) as file:
-            file.write(self.describe().encode())
+            write_arrays(outputs, path, arrays)
+            return
+        plans = [PlannedArray(n, a.shape, a.dtype) for n, a in arrays.items()]
+        with open_writer(outputs, path, kind, plans, None) as writer:
+            for name, array in arrays.items():
+                writer.write(name, 0, array)
 
     def describe(self) -> str:
         """Return the text of the README."""
@@ -104,6 +131,7 @@ class Export(NamedTuple):
                 f"Exported by lstmstate {__version__} from {printable(self.prefix)}.",
                 "",
                 *folded,
+                *(f"- Note: {printable(line)}." for line in self.notes),
                 f"- State: the layout `{target.state}` of `lstmstate convert --to {target.state}`.",
                 f"- `x` is [batch, time, {self.network.first.input_size}], and `state` has the "
                 "arrays of that layout. The program leaves `outputs` and the `state` after them.",
@@ -146,10 +174,16 @@ class Export(NamedTuple):
             ) from error
         found = {"outputs": names["outputs"], **names["state"]}
         wanted = {"outputs": ran.outputs.swapaxes(0, 1), **expected}
-        return max(
-            float(np.abs(np.asarray(found[name]) - values).max(initial=0.0))
-            for name, values in wanted.items()
-        )
+        return max(_difference(found[name], a) for name, a in wanted.items())
+
+
+def _difference(values: Any, wanted: Any) -> float:
+    """Return the largest difference; infinite if the shapes differ, or a number is NaN."""
+    found = np.asarray(values)
+    if found.shape != wanted.shape:
+        return math.inf
+    largest = float(np.abs(found - wanted).max(initial=0.0))
+    return largest if math.isfinite(largest) else math.inf
 
 
 class ExportRequest(NamedTuple):
@@ -176,16 +210,19 @@ def export_opened(ckpt: LSTMCheckpoint, request: ExportRequest) -> Export:
         UnsupportedError: the target cannot express them, or only the graph has their step.
     """
     target = target_of(request.to)
-    loaded = ckpt.network(cell=request.cell, stack=request.stack).load(request.options)
+    # Cells whose graph ends sequences in another way are refused where lengths can be fed.
+    options = request.options._replace(has_lengths=target.takes_lengths)
+    loaded = ckpt.network(cell=request.cell, stack=request.stack).load(options)
     with located(ckpt.prefix):
         if not isinstance(loaded.network, Network):
             raise UnsupportedError(
                 f"it has no weights of cells: {loaded.notes[0]}",
                 tensor=loaded.route.name,
+                advice="run it here: `lstmstate run`",
             )
         refuse_missing_parts(loaded.network, target.has, target.program, _WITHOUT)
-        arrays = target.arrays(loaded.network)
-    return Export(target, ckpt.prefix, loaded, request.output, arrays)
+        content = target.content(loaded.network)
+    return Export(target, ckpt.prefix, loaded, request.output, content)
 
 
 @name_nearest
@@ -223,4 +260,4 @@ def export(
         made.write(outputs)
         settled = made.loaded.settled
         lines = [f"{ckpt.prefix}: {line}" for line in (*assumptions(settled), *remarks(settled))]
-        warn([*ckpt.notes, *lines])
+        warn([*ckpt.notes, *lines, *(f"{ckpt.prefix}: {line}" for line in made.notes)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lstmstate.checkpoint.locate import NotACheckpointError
-from lstmstate.errors import AmbiguousError, LstmstateError, first_of, located
+from lstmstate.errors import AmbiguousError, ArgumentError, LstmstateError, first_of, located
 from lstmstate.files import STDIN
 from lstmstate.model.checkpoint import LSTMCheckpoint
 from lstmstate.named_tuple import NamedTuple
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from lstmstate.state.candidates import Wanted
     from lstmstate.state.formats.stored_array import StateFile
     from lstmstate.state.infer_layout import StoredState
+    from lstmstate.state.state import Array
+
+Slices = tuple[int | slice, ...]  # a part of an array, along its first axes
 
 
 class Opened(NamedTuple):
@@ -148,11 +151,28 @@ def only_array(opened: Opened) -> StateFile:
     if file.foreign is not None:
         with located(opened.path):
             raise file.foreign.error()
+    refuse_several(file)
+    return file
+
+
+def refuse_several(file: StateFile) -> None:
+    """Raise an AmbiguousError if a file has more than one array, or none."""
     if len(file.arrays) != 1:
         names = first_of([array.name for array in file.arrays], 6)
         raise AmbiguousError(
             f"expected one array, got {len(file.arrays)}",
-            path=opened.path,
+            path=file.path,
             advice=f"pick one, FILE:NAME: {names}",
         )
-    return file
+
+
+def values_of(file: StateFile, slices: Slices) -> Array:
+    """Return a part of the only array of a file."""
+    refuse_several(file)
+    array = file.arrays[0]
+    try:
+        found: Array = array.whole()[slices]
+    except IndexError:
+        problem = f"this part is not in an array {list(array.shape)}"
+        raise ArgumentError(problem, path=file.path, tensor=array.name) from None
+    return found

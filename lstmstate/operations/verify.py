@@ -84,6 +84,13 @@ class Trial(NamedTuple):
         return self.contradiction is None and self.is_within
 
 
+class Trials(tuple[Trial, ...]):
+    """The results of a verification; true if all of them agree."""
+
+    def __bool__(self) -> bool:
+        return all(one.agrees for one in self)
+
+
 class VerifyRequest(NamedTuple):
     """The network to verify, and the two sides.
 
@@ -147,8 +154,8 @@ def verify(
     peepholes: bool | Recorded = RECORDED,
     assume_defaults: bool = False,
     checksums: bool = True,
-) -> list[Trial]:
-    """Run the same data here and in TensorFlow, or in the graph itself; return the differences.
+) -> Trials:
+    """Run data here and in TensorFlow, or in the graph; the `Trials` are true if all agree.
 
     Args:
         checkpoint: the path of a checkpoint.
@@ -190,7 +197,7 @@ def verify(
             trials.append(verification.over_input(sequences))
         notes = [*assumptions(verification.settled), *verification.left_out(trials)]
     warn([*ckpt.notes, *(f"{ckpt.prefix}: {note}" for note in notes), *of_inputs])
-    return trials
+    return Trials(trials)
 
 
 class Verification:

@@ -21,8 +21,8 @@ class Contents(NamedTuple):
     Attributes:
         readings: for each of its arrays the layouts that it could be, likeliest first.
         state: the state that they make, None if it is unknown.
-        told_by: the source of the layout: metadata in the "file", the cells of its "checkpoint",
-            the "names" of its arrays, or the "shape" alone.
+        layout_source: of the layout: metadata in the "file", the cells of its "checkpoint", the
+            "names" of its arrays, or the "shape" alone.
         problem: why there is no state.
         stream: the ranges of c and m; None if the values were not read.
     """
@@ -30,7 +30,7 @@ class Contents(NamedTuple):
     file: StateFile
     readings: Sequence[Sequence[str]]
     state: StoredState | None = None
-    told_by: str | None = None
+    layout_source: str | None = None
     problem: str | None = None
     stream: Stream | None = None
 
@@ -57,12 +57,12 @@ def contents(
         return Contents(file, readings, problem=f"{error.problem}{advice}")
     named = any(role_of(array.name) for array in state.arrays)
     by_names = "names" if named and not state.is_halved else "shape"
-    told_by = "file" if file.metadata else "checkpoint" if wanted.cells else by_names
+    layout_source = "file" if file.metadata else "checkpoint" if wanted.cells else by_names
     stream = None
     if values or sum(array.nbytes for array in file.arrays) <= limits.LOOKED_AT_BYTES:
         stream = Stream(state)
         stream.read_all()
-    return Contents(file, readings, state, told_by, None, stream)
+    return Contents(file, readings, state, layout_source, None, stream)
 
 
 def readings_of(name: str, shape: tuple[int, ...]) -> tuple[str, ...]:

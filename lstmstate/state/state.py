@@ -191,7 +191,7 @@ def to_state(state: StateLike) -> State:
             return StackState(cells)
     raise ArgumentError(
         "a state is an LSTMState or a tuple (c, m), and for a stack a StackState or a list of "
-        f"them, and this is a {type(state).__name__}"
+        f"them, and this is of the type {type(state).__name__}"
     )
 
 

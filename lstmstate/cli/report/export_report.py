@@ -1,13 +1,33 @@
-"""The table of `lstmstate export --list`."""
+"""The table and the JSON of `lstmstate export --list`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lstmstate.exports.targets import TARGETS, Target
+from lstmstate.cli.command import Json
+from lstmstate.exports.targets import TARGETS, VARIABLES, Target
 
 if TYPE_CHECKING:
     from lstmstate.cli.report.console import Sheet
+
+
+def targets_document() -> Json:
+    """Return the document of the programs that weights are exported for."""
+    return {
+        "kind": "targets",
+        "targets": [
+            {
+                "name": row.key,
+                "program": row.program,
+                "files": list(row.kinds),
+                "state": row.state,
+                "names": row.names,
+                "takes": _takes(row),
+                "adds_to_f": row.adds_to_f,
+            }
+            for row in TARGETS
+        ],
+    }
 
 
 def targets_table(sheet: Sheet) -> None:
@@ -24,6 +44,8 @@ def targets_table(sheet: Sheet) -> None:
 
 def _takes(row: Target) -> str:
     """Return what its cells may have beyond the plain step."""
+    if row is VARIABLES:
+        return "any variable"
     has = row.has
     projection = "projection" if has.wide_projection else "projection < units"
     parts = {

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lstmstate.cli.command import Json
 from lstmstate.cli.report import text
@@ -15,8 +16,11 @@ if TYPE_CHECKING:
     from lstmstate.state.describe import Contents
     from lstmstate.state.formats.registry import StateKind
     from lstmstate.state.formats.stored_array import StoredArray
+    from lstmstate.state.state import Array
     from lstmstate.value_stats import ValueStats
 
+_MOST_VALUES = 2000  # of more, NumPy prints the first and the last
+_LINE = 96  # characters
 SCHEMA = "lstmstate.inspect/1"
 _KNOWN_BY = {
     "file": "recorded in the file",
@@ -26,8 +30,13 @@ _KNOWN_BY = {
 }
 
 
-def state_document(path: str, storage: str, found: Contents) -> Json:
-    """Return the document of a state file; `storage` is the key of its format."""
+def state_document(path: str, storage: str, found: Contents, values: Array | None) -> Json:
+    """Return the document of a state file.
+
+    Args:
+        storage: the key of its format.
+        values: the numbers to show of its only array.
+    """
     document: Json = {
         "schema": SCHEMA,
         "kind": found.file.foreign.kind if found.file.foreign else "state",
@@ -52,7 +61,7 @@ def state_document(path: str, storage: str, found: Contents) -> Json:
         ranges = found.stream.ranges if found.stream else [None] * len(structure.cells)
         document["state"] = {
             "layout": state.layout.name,
-            "told_by": found.told_by,
+            "told_by": found.layout_source,
             "stack": structure.is_stack,
             "lead": list(structure.lead),
             "dtype": str(structure.dtype),
@@ -69,18 +78,42 @@ def state_document(path: str, storage: str, found: Contents) -> Json:
             ],
             "notes": [*state.notes, *(found.stream.swapped if found.stream else [])],
         }
+    if values is not None:
+        document["values"] = _json_values(values.tolist())
     return document
 
 
-def state_tables(sheet: Sheet, path: str, kind: StateKind, found: Contents) -> None:
-    """Print the arrays of a state file, and the state in them."""
+def _json_values(values: Any) -> Any:
+    """Return nested lists of numbers for JSON, and anything else as text."""
+    if isinstance(values, list):
+        return [_json_values(value) for value in values]
+    if isinstance(values, float) and not math.isfinite(values):
+        return str(values)
+    return values if isinstance(values, (int, float)) else printable(str(values))
+
+
+def state_tables(
+    sheet: Sheet, path: str, kind: StateKind, found: Contents, values: Array | None
+) -> None:
+    """Print the arrays of a state file, the state in them, and values of its only array."""
+    _state_tables(sheet, path, kind, found)
+    if values is not None:
+        import numpy as np
+
+        sheet.heading(f"Values {text.shape(values.shape)}" if values.ndim else "Value")
+        shown = np.array2string(values, threshold=_MOST_VALUES, max_line_width=_LINE)
+        for line in shown.splitlines():
+            sheet.line(f"  {printable(line)}")
+
+
+def _state_tables(sheet: Sheet, path: str, kind: StateKind, found: Contents) -> None:
     sheet.title(text.name(path))
     words, arrays, foreign = kind.words, found.file.arrays, found.file.foreign
     sheet.line(f"{words[0].upper()}{words[1:]}: {text.count(len(arrays), 'array')}")
     if arrays:
         sheet.line()
         columns = [("array", "name"), ("shape", "left"), ("dtype", "left"), ("bytes", "right")]
-        guessed = found.told_by in ("names", "shape", None) and foreign is None
+        guessed = found.layout_source in ("names", "shape", None) and foreign is None
         columns += [("could be", "words")] if guessed else []
         rows = map(_array, arrays, found.readings)
         text.table(sheet, columns, [row[: len(columns)] for row in rows])
@@ -109,7 +142,7 @@ def _state(sheet: Sheet, found: Contents) -> None:
     """Print the layout, and for each cell the widths and ranges of c and m."""
     state = found.state
     assert state is not None
-    sheet.heading(f"State: {state.layout.name} ({_KNOWN_BY[found.told_by or 'shape']})")
+    sheet.heading(f"State: {state.layout.name} ({_KNOWN_BY[found.layout_source or 'shape']})")
     lead = ", ".join(map(str, state.structure.lead))
     columns = [("#", "lead"), ("cell", "name"), ("c", "left"), ("m", "left")]
     columns += [("range of c", "left"), ("range of m", "left")] if found.stream else []

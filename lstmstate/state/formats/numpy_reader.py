@@ -79,7 +79,7 @@ def _parse_header(data: bytes) -> Header:
     if dtype.subdtype is not None or not (is_text or 0 < dtype.itemsize <= _WIDEST):
         raise UnsupportedError(f"elements of {dtype.itemsize} bytes are not numbers")
     if any(type(size) is not int or size < 0 for size in shape):
-        raise CorruptError("its shape has a size that is none")
+        raise CorruptError("expected whole numbers of 0 or more as its shape, got others")
     _, mark, line = data.decode("latin-1").rpartition(MARK)
     return Header(shape, fortran_order, dtype, len(data), parse(line) if mark else None)
 

@@ -1,0 +1,114 @@
+"""Export of variables as they are, under their names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from fnmatch import translate
+
+import numpy as np
+
+from lstmstate.checkpoint import Variable
+from lstmstate.errors import ArgumentError, NotFoundError, count
+from lstmstate.files.atomic import Outputs
+from lstmstate.model.checkpoint import LSTMCheckpoint
+from lstmstate.named_tuple import NamedTuple
+from lstmstate.operations.load import Slices
+from lstmstate.state.formats.array_writer import PlannedArray, open_writer
+from lstmstate.state.formats.registry import kind_to_write
+from lstmstate.state.stream import Advance, ignore
+
+
+class ArraysExport(NamedTuple):
+    """Variables of a checkpoint on their way into a file of arrays.
+
+    Attributes:
+        slices: the part of each to take; None for all of it.
+        path: the file.
+        left_out: variables that are no numbers.
+    """
+
+    ckpt: LSTMCheckpoint
+    variables: Sequence[Variable]
+    slices: Slices | None
+    path: str
+    compress: bool = False
+    left_out: Sequence[str] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes to read."""
+        return sum(variable.nbytes or 0 for variable in self.variables)
+
+    @property
+    def notes(self) -> list[str]:
+        """The variables that are left out, as a line."""
+        text = f"{count(len(self.left_out), 'variable')} of text are left out"
+        return [text] if self.left_out else []
+
+    def write(self, outputs: Outputs, advance: Advance = ignore) -> None:
+        """Write the file; `advance` is called with the bytes of each part that was read."""
+        kind = kind_to_write(self.path, endings=".npz, .h5 or .npy", compress=self.compress)
+        plans = [self._plan(variable) for variable in self.variables]
+        with open_writer(outputs, self.path, kind, plans, None, compress=self.compress) as writer:
+            for variable, plan in zip(self.variables, plans, strict=True):
+                if self.slices is not None:
+                    writer.write(plan.name, 0, np.asarray(self._part(variable)))
+                    advance(variable.nbytes or 0)
+                    continue
+                start = 0
+                for part in self.ckpt.files.read_parts(variable.name):
+                    writer.write(plan.name, start, part)
+                    start += len(part) if plan.axis is not None else 0
+                    advance(part.nbytes)
+
+    def _plan(self, variable: Variable) -> PlannedArray:
+        """Return the array to write for a variable; bfloat16 becomes float32."""
+        stored = variable.spec.dtype.storage
+        dtype = np.dtype("f4" if variable.dtype == "bfloat16" else stored)
+        if self.slices is None:
+            axis = 0 if variable.shape and variable.size else None
+            return PlannedArray(variable.name, variable.shape, dtype, axis)
+        return PlannedArray(variable.name, np.shape(self._part(variable)), dtype)
+
+    def _part(self, variable: Variable) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
+        try:
+            found: np.ndarray[tuple[int, ...], np.dtype[np.generic]] = variable[self.slices]
+        except IndexError:
+            raise ArgumentError(
+                f"this part is not in an array {list(variable.shape)}", tensor=variable.name
+            ) from None
+        return found
+
+
+def export_arrays(
+    ckpt: LSTMCheckpoint,
+    path: str,
+    patterns: Sequence[str] = (),
+    slices: Slices | None = None,
+    *,
+    compress: bool = False,
+) -> ArraysExport:
+    """Return the export of variables as they are.
+
+    Args:
+        patterns: names of variables, in which * and ? stand for any characters; all without any.
+        slices: the part of each to take.
+
+    Raises:
+        NotFoundError: no variable has such a name.
+    """
+    chosen: dict[str, Variable] = {}
+    for pattern in patterns or ["*"]:
+        matches = re.compile(translate(pattern)).match
+        found = {name: one for name, one in ckpt.variables.items() if matches(name)}
+        if not found and patterns:
+            name = ckpt.variable(pattern)  # any name that inspect prints
+            found = {name: ckpt.variables[name]}
+        chosen |= found
+    numbers = {name: one for name, one in chosen.items() if one.spec.dtype.storage}
+    if not numbers:
+        raise NotFoundError("there is no variable of numbers", path=ckpt.prefix)
+    left_out = [name for name in chosen if name not in numbers]
+    ckpt.files.refuse_shared_bytes()
+    return ArraysExport(ckpt, list(numbers.values()), slices, path, compress, left_out)

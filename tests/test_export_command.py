@@ -1,0 +1,133 @@
+"""`lstmstate export`: files, READMEs, refusals, and variables as arrays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from commands import SAMPLES, SUNSPOTS, Shell, checkpoint, error, in_folder, notes, numbers
+
+import lstmstate
+from lstmstate.exports.targets import TARGETS
+
+PEEPHOLES = SAMPLES / "peephole_flat"
+KERNEL = "rnn/lstm_cell/kernel"
+
+
+def test_gates_are_written_with_a_readme(shell: Shell, tmp_path: Path) -> None:
+    done = shell("export", PEEPHOLES, "--to", "gates", "-o", tmp_path / "g.npz", code=0)
+    assert done.out.split() == [str(tmp_path / "g.npz"), str(tmp_path / "g.README.md")]
+    with np.load(tmp_path / "g.npz") as found, lstmstate.open_checkpoint(PEEPHOLES) as ckpt:
+        cell = ckpt.cells["rnn/lstm_cell"]
+        kernel, bias = (
+            np.asarray(ckpt.variables[cell.variables[r][0]]) for r in ("kernel", "bias")
+        )
+        assert np.array_equal(found["rnn/lstm_cell/j/kernel"], kernel[:3, 8:16])
+        assert np.array_equal(found["rnn/lstm_cell/o/recurrent"], kernel[3:, 24:])
+        assert np.array_equal(found["rnn/lstm_cell/f/bias"], bias[16:24] + np.float32(0.5))
+        assert found["rnn/lstm_cell/projection"].shape == (8, 5)
+    text = (tmp_path / "g.README.md").read_text()
+    assert "The forget_bias 0.5 of rnn/lstm_cell is in the bias of its forget gate." in text
+
+
+def test_cells_that_a_program_does_not_have_leave_no_file(shell: Shell, tmp_path: Path) -> None:
+    done = shell("export", PEEPHOLES, "--to", "torch", "-o", tmp_path / "w.npz", code=3)
+    assert "torch.nn.LSTM cannot express this LSTMCell: it has peepholes" in error(done)
+    assert in_folder(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--to", "torch", "-o", "w.npz"], "pass the checkpoint"),
+        ([SUNSPOTS, "-o", "w.npz"], "pass the program"),
+        ([SUNSPOTS, "--to", "torch"], "pass the file"),
+        ([SUNSPOTS, "--to", "torch", "-o", "w", "--slice", "1"], "are for --to arrays"),
+        ([SUNSPOTS, "--to", "arrays", "-o", "w", "--cell", "x"], "pass --variable"),
+        ([SUNSPOTS, "--to", "arrays", "-o", "w", "--slice", "a"], "not a part of an array"),
+    ],
+)
+def test_wrong_command_lines_are_refused(shell: Shell, words: list[str], problem: str) -> None:
+    assert problem in error(shell("export", *words, code=2))
+
+
+def test_a_target_that_does_not_exist_is_named(shell: Shell, tmp_path: Path) -> None:
+    done = shell("export", SUNSPOTS, "--to", "caffe", "-o", tmp_path / "w.npz", code=3)
+    assert "there is no target 'caffe'; pass one of arrays, gates" in error(done)
+
+
+def test_the_table_has_a_row_for_each_target(shell: Shell) -> None:
+    lines = shell("export", "--list", code=0).out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == [row.key for row in TARGETS]
+    found = shell.json("export", "--list")["targets"]
+    assert [one["name"] for one in found] == [row.key for row in TARGETS]
+
+
+def test_all_variables_are_exported_under_their_names(shell: Shell, tmp_path: Path) -> None:
+    target = tmp_path / "all.h5"
+    document = shell.json("export", PEEPHOLES, "--to", "arrays", "-o", target)
+    with lstmstate.open_checkpoint(PEEPHOLES) as ckpt, h5py.File(target) as found:
+        assert document["variables"] == list(ckpt.variables)
+        for name, variable in ckpt.variables.items():
+            assert np.array_equal(found[name][()], np.asarray(variable))
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [("0", np.s_[0]), (":2,1:", np.s_[:2, 1:]), ("-1,::2", np.s_[-1, ::2]), (":", np.s_[:])],
+)
+def test_parts_of_variables_are_exported(
+    shell: Shell, tmp_path: Path, part: str, expected: Any
+) -> None:
+    target = tmp_path / "k.npy"
+    words = ["--to", "arrays", "--variable", "*cell/kernel", f"--slice={part}", "-o", target]
+    shell("export", PEEPHOLES, *words, code=0)
+    with lstmstate.open_checkpoint(PEEPHOLES) as ckpt:
+        assert np.array_equal(np.load(target), ckpt.variables[KERNEL][expected])
+
+
+def test_values_are_printed(shell: Shell) -> None:
+    place = f"{PEEPHOLES}:{KERNEL}"
+    with lstmstate.open_checkpoint(PEEPHOLES) as ckpt:
+        part = ckpt.variables[KERNEL][1, :2]
+    assert shell.json("inspect", place, "--slice", "1,:2")["values"] == part.tolist()
+    assert str(part) in shell("inspect", place, "--slice", "1,:2", code=0).out
+    assert "values" not in shell.json("inspect", place)
+
+
+@pytest.mark.parametrize("words", [["inspect"], ["export", "--to", "arrays", "-o", "k.npz"]])
+def test_parts_that_are_not_there_are_refused(shell: Shell, words: list[str]) -> None:
+    place = f"{PEEPHOLES}:{KERNEL}" if words == ["inspect"] else str(PEEPHOLES)
+    assert "this part is not in an array" in error(shell(*words, place, "--slice", "99", code=3))
+
+
+def test_variables_that_do_not_exist_are_named(shell: Shell, tmp_path: Path) -> None:
+    words = ["--to", "arrays", "--variable", "rnn/lstm_cell/kernal", "-o", tmp_path / "k.npz"]
+    assert "kernel" in error(shell("export", PEEPHOLES, *words, code=3))
+
+
+def test_large_rows_and_empty_arrays_are_whole(shell: Shell, tmp_path: Path) -> None:
+    values = {
+        "wide": numbers(2, 400_000),
+        "long": numbers(70_000, 5),
+        "empty": numbers(0, 4),
+        "none": numbers(3, 0),
+        "scalar": numbers(),
+    }
+    path = checkpoint(str(tmp_path / "m.ckpt"), values)
+    shell("export", path, "--to", "arrays", "-o", tmp_path / "all.npz", code=0)
+    with np.load(tmp_path / "all.npz") as found:
+        assert set(found) == set(values)
+        for name, array in values.items():
+            assert np.array_equal(found[name], array) and found[name].dtype == array.dtype
+
+
+def test_text_is_left_out_with_a_note(shell: Shell, tmp_path: Path) -> None:
+    source, target = tmp_path / "s.ckpt", tmp_path / "all.npz"
+    shell("convert", PEEPHOLES, "--to-tuple", "--variable", "saved_state", "-o", tmp_path / "s.npz")
+    shell("convert", tmp_path / "s.npz", "--to-tuple", "-o", source, code=0)
+    done = shell("export", source, "--to", "arrays", "-o", target, code=0)
+    assert notes(done) == ["1 variable of text are left out"]

@@ -1,0 +1,276 @@
+"""Networks as ONNX models, checked by onnx and run by onnxruntime."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from exported import difference, export
+from networks import Rng, alone, cell, random_network, sequences
+
+from lstmstate import engines
+from lstmstate.cells.activations import ACTIVATIONS
+from lstmstate.engines.network import Arithmetic, Network, Pair
+from lstmstate.errors import LstmstateError, MissingExtraError, UnsupportedError
+from lstmstate.exports import onnx_model
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+Array = Any
+CELLS: list[dict[str, Any]] = [
+    {},
+    {"peepholes": "ifo"},
+    {"proj": 3},
+    {"proj": 9, "proj_clip": 0.1},
+    {"proj": 5, "peepholes": "ifo", "cell_clip": 0.3, "proj_clip": 0.2},
+    {"cell_clip": 0.2},
+    {"cell_clip": -0.1},
+    {"norms": "ijfoc", "norm_epsilon": 1e-3},
+    {"norms": "ijfo", "proj": 3, "cell_clip": 0.5},
+    {"gates": "jfo"},
+    {"gates": "jfo", "peepholes": "fo", "proj": 4},
+    {"gates": "jfo", "recurrent_activation": "relu6"},
+    {"gates": "jfo", "norms": "jfoc"},
+    {"indy": True},
+    {"indy": True, "gates": "jfo", "cell_clip": 0.3},
+    {"forget_bias": -1.0, "activation": "relu", "candidate": "softsign"},
+]
+
+
+def session(network: Network) -> Any:
+    """Return a session of the exported network; it reports errors only."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(onnx_model.model(network), options)
+
+
+def fed(x: Array, states: list[Pair], lengths: list[int] | None = None) -> dict[str, Array]:
+    """Return inputs by their names in the model; x `[steps, batch, I]`."""
+    feeds = {"x": np.ascontiguousarray(x.swapaxes(0, 1))}
+    for number, (c, m) in enumerate(states):
+        feeds |= {f"c_{number}": c, f"m_{number}": m}
+    return feeds if lengths is None else feeds | {"lengths": np.array(lengths)}
+
+
+def assert_runs(
+    network: Network,
+    rng: Rng,
+    *,
+    steps: int = 12,
+    batch: int = 3,
+    lengths: list[int] | None = None,
+    tolerance: float = 2e-6,
+) -> None:
+    """Compare all outputs of the model with the NumPy engine, from a random state."""
+    x, states = sequences(rng, network, steps, batch)
+    valid = None if lengths is None else np.clip(lengths, 0, steps)
+    ran = engines.load("numpy", network).run(x, states, valid)
+    found = session(network).run(None, fed(x, states, lengths))
+    wanted = [ran.outputs.swapaxes(0, 1), *(half for pair in ran.states for half in pair)]
+    for ours, theirs in zip(wanted, found, strict=True):
+        assert (theirs.shape, theirs.dtype) == (ours.shape, ours.dtype)
+        np.testing.assert_allclose(theirs, ours, rtol=tolerance, atol=tolerance)
+
+
+def any_cell(rng: Rng, inputs: int, units: int) -> Arithmetic:
+    options = CELLS[rng.integers(len(CELLS))] | {"forget_bias": float(rng.choice([-1, 0, 1, 2]))}
+    return cell(rng, inputs, units, **options)
+
+
+# ---- values
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_networks_of_any_cells_run(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    batch = int(rng.choice([1, 2, 5]))
+    lengths = [int(n) for n in rng.integers(0, 14, batch)] if seed % 2 else None
+    assert_runs(random_network(rng, any_cell), rng, batch=batch, lengths=lengths)
+
+
+@pytest.mark.parametrize("options", CELLS)
+def test_cells_run_from_their_file(tmp_path: Path, rng: Rng, options: dict[str, Any]) -> None:
+    assert difference(alone(cell(rng, 4, 6, **options)), "onnx", tmp_path / "lstm.onnx") < 2e-6
+
+
+@pytest.mark.parametrize("options", CELLS)
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-14), ("float16", 4e-3)])
+def test_cells_of_other_types_run(
+    rng: Rng, options: dict[str, Any], dtype: str, tolerance: float
+) -> None:
+    one = cell(rng, 4, 6, **options, dtype=dtype)
+    assert_runs(alone(one), rng, lengths=[12, 0, 5], tolerance=tolerance)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("place", ["recurrent_activation", "candidate", "activation"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_activation_runs_in_every_place(rng: Rng, place: str, name: str, dtype: str) -> None:
+    given: dict[str, Any] = {"candidate": "tanh", "activation": "tanh"} | {place: name}
+    # Gates without bounds make a state that explodes: few steps. The clip has no effect.
+    network = alone(cell(rng, 3, 5, forget_bias=0.0, cell_clip=1e6, dtype=dtype, **given))
+    if (name, dtype) == ("erf", "float64"):
+        with pytest.raises(UnsupportedError, match="onnxruntime has no erf of float64"):
+            session(network)
+    else:
+        assert_runs(network, rng, steps=3, tolerance=2e-6 if dtype == "float32" else 1e-14)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("size", [1e-4, 1.0, 30.0, 500.0])
+def test_activations_agree_far_from_zero(rng: Rng, name: str, size: float) -> None:
+    """Where exp overflows, too; i and f are 1/2 there, and the clip has no effect."""
+    kernel = np.zeros((40, 4, 40), np.float32)
+    kernel[:, 1] = np.eye(40)
+    one = cell(rng, 40, 40, candidate=name, forget_bias=0.0, cell_clip=1e6)._replace(
+        kernel=kernel.reshape(40, 160),
+        recurrent=np.zeros((40, 160), np.float32),
+        bias=np.zeros(160, np.float32),
+    )
+    x = np.linspace(-size, size, 40, dtype=np.float32).reshape(1, 1, 40)
+    states = [(np.zeros((1, 40), np.float32), np.zeros((1, 40), np.float32))]
+    ran = engines.load("numpy", alone(one)).run(x, states)
+    c = session(alone(one)).run(["final_c_0"], fed(x, states))[0]
+    np.testing.assert_allclose(c, ran.states[0][0], rtol=1e-6, atol=1e-6)
+
+
+def test_nan_stays_nan_without_the_lstm_operator(rng: Rng) -> None:
+    """The operator of onnxruntime gives ordinary numbers: weights with NaN do not use it."""
+    broken = cell(rng, 3, 4)
+    broken.bias[2] = np.nan
+    for one in (broken, cell(rng, 3, 4, cell_clip=1.0, activation="relu6")):
+        x, states = sequences(rng, alone(one), 5, 1)
+        x[2:, 0, 1] = np.nan
+        ran = engines.load("numpy", alone(one)).run(x, states)
+        found = session(alone(one)).run(None, fed(x, states))
+        np.testing.assert_allclose(found[0], ran.outputs.swapaxes(0, 1), atol=2e-6)
+        np.testing.assert_allclose(found[1], ran.states[0][0], atol=2e-6)
+
+
+def test_further_columns_are_ignored_where_cells_ignore_them(rng: Rng) -> None:
+    first = cell(rng, 3, 4, takes_wider=True)
+    for options in ({}, {"cell_clip": 0.3}):
+        second = cell(rng, 2, 4, takes_wider=True, **options)
+        network = Network((((first, second),),))
+        x, states = sequences(rng, network, 5, 2)
+        wide = np.concatenate([x, np.full_like(x, np.nan)], axis=2)
+        ran = engines.load("numpy", network).run(x, states)
+        found = session(network).run(None, fed(wide, states))
+        np.testing.assert_allclose(found[0], ran.outputs.swapaxes(0, 1), atol=2e-6)
+
+
+# ---- lengths
+
+
+@pytest.mark.parametrize("options", [{}, {"cell_clip": 0.3}, {"proj": 3}, {"dtype": "float64"}])
+@pytest.mark.parametrize("lengths", [[6, 3, 1], [0, 2, 6], [0, 0, 0], [99, 5, 2**40], [-1, 2, 3]])
+def test_sequences_of_unequal_lengths_run(
+    rng: Rng, options: dict[str, Any], lengths: list[int]
+) -> None:
+    chains = tuple(
+        (
+            cell(rng, 3, 4, **options),
+            cell(
+                rng,
+                3 if "proj" in options else 4,
+                5,
+                **(options | ({"proj": 2} if "proj" in options else {})),
+            ),
+        )
+        for _ in range(2)
+    )
+    assert_runs(Network((chains,)), rng, steps=6, lengths=lengths)
+
+
+def test_one_length_is_that_of_all_sequences(rng: Rng) -> None:
+    network = alone(cell(rng, 3, 4))
+    x, states = sequences(rng, network, 6, 3)
+    made = session(network)
+    one, all_of_them = (made.run(None, fed(x, states, n)) for n in ([4], [4, 4, 4]))
+    for a, b in zip(one, all_of_them, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("options", [{}, {"cell_clip": 0.3}])
+def test_a_wrong_batch_is_an_error(rng: Rng, options: dict[str, Any]) -> None:
+    network = alone(cell(rng, 3, 4, **options))
+    made = session(network)
+    (x, states), (fewer, alone_one) = (sequences(rng, network, 6, n) for n in (3, 1))
+    for wrong in (
+        fed(x, alone_one),
+        fed(fewer, states),
+        fed(x, states, [1, 2]),
+        fed(fewer, alone_one, [1, 2]),
+        fed(x[:, :0], [(c[:0], m[:0]) for c, m in states]),
+    ):
+        with pytest.raises(Exception, match="ONNXRuntimeError"):
+            made.run(None, wrong)
+
+
+# ---- models
+
+
+def test_a_model_is_read_by_its_names_alone(rng: Rng) -> None:
+    stage = ((cell(rng, 3, 4),), (cell(rng, 3, 5, 2),))
+    made = session(Network((stage, ((cell(rng, 6, 3),),))))
+    widths = {"c_0": 4, "m_0": 4, "c_1": 5, "m_1": 2, "c_2": 3, "m_2": 3}
+    inputs = {one.name: one.shape for one in made.get_inputs()}
+    assert inputs == {
+        "x": ["batch", "time", 3],
+        **{name: ["batch", width] for name, width in widths.items()},
+    }
+    assert {one.name: one.shape for one in made.get_outputs()} == {
+        "outputs": ["batch", "time", 3],
+        **{f"final_{name}": ["batch", width] for name, width in widths.items()},
+    }
+    (lengths,) = made.get_overridable_initializers()  # an input that may be left out
+    assert (lengths.name, lengths.type, lengths.shape) == ("lengths", "tensor(int64)", ["batch"])
+
+
+def test_a_model_is_valid_reproducible_and_names_its_cells(rng: Rng) -> None:
+    name = "rnn/\x1b[31mcell"
+    for options, operator in (({}, "LSTM"), ({"cell_clip": 1.0}, "Scan")):
+        network = alone(cell(rng, 3, 4, name=name, **options))
+        written = onnx_model.model(network)
+        assert written == onnx_model.model(network)
+        found = onnx.load_from_string(written)
+        onnx.checker.check_model(found, full_check=True)
+        assert (found.ir_version, found.opset_import[0].version) == (10, 22)
+        steps = [node for node in found.graph.node if node.op_type in ("LSTM", "Scan")]
+        assert [node.op_type for node in steps] == [operator]
+        assert steps[0].doc_string == "rnn/\\x1b[31mcell"
+        assert not any(a.name == "clip" for node in steps for a in node.attribute)
+
+
+def test_models_have_less_than_2_gib(rng: Rng, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_model, "_MODEL_BYTES", 1000)
+    one, other = cell(rng, 3, 4), cell(rng, 4, 4)
+    with pytest.raises(UnsupportedError, match="less than 2 GiB; export to 'gates'"):
+        onnx_model.model(alone(one._replace(kernel=np.zeros((40, 16), np.float32))))
+    with pytest.raises(UnsupportedError, match="1,216 bytes.*; export the cells one by one"):
+        onnx_model.model(Network((((one, other),),)))
+
+
+def test_a_missing_package_is_named(rng: Rng, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MissingExtraError, match="pip install"):
+        onnx_model.model(alone(cell(rng, 3, 4)))
+
+
+def test_files_of_other_kinds_are_refused(tmp_path: Path, rng: Rng) -> None:
+    for name in ("lstm.npz", "lstm", "lstm.onnx.csv"):
+        with pytest.raises(LstmstateError, match=r"a file for ONNX; end the name in \.onnx"):
+            export(alone(cell(rng, 3, 4)), "onnx", tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_program_takes_states_by_the_names_of_cells(tmp_path: Path, rng: Rng) -> None:
+    cells = [cell(rng, 3, 4, name=f"rnn/'{number}") for number in range(2)]
+    cells[1] = cells[1]._replace(kernel=np.zeros((4, 16), np.float32))
+    made = export(Network(((tuple(cells),),)), "onnx", tmp_path / "lstm.onnx")
+    assert """'c_1': "rnn/'1/c",""" in (tmp_path / "lstm.README.md").read_text()
+    assert made.check() < 2e-6
