@@ -121,3 +121,20 @@ def random_network(rng: Rng, draw_cell: Any) -> Network:
         stages.append(tuple(chains))
         width = sum(chain[-1].widths.m for chain in chains)
     return Network(tuple(stages))
+
+
+def stacked(rng: Rng, layers: int, directions: int = 1, **options: Any) -> Network:
+    """Return layers of 5 units for 4 columns; of two directions, joined after each layer."""
+    stages, width = [], 4
+    for _ in range(layers):
+        made = [cell(rng, width, 5, **options) for _ in range(directions)]
+        stages.append(tuple((one,) for one in made))
+        width = sum(one.widths.m for one in made)
+    if directions == 1:
+        return Network(((tuple(stage[0][0] for stage in stages),),))
+    return Network(tuple(stages))
+
+
+def stacked_apart(rng: Rng, layers: int, **options: Any) -> Network:
+    """Return a stack in each direction, joined at the end."""
+    return Network((tuple(stacked(rng, layers, **options).cells for _ in range(2)),))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from exported import difference, export
-from networks import alone, cell
+from networks import alone, cell, stacked
 
 from lstmstate.engines.network import Network
 from lstmstate.errors import UnsupportedError
@@ -87,3 +87,30 @@ def test_files_are_those_of_the_arrays(tmp_path: Path, rng: Any) -> None:
             "bias_ih_l0": (16,),
             "bias_hh_l0": (16,),
         }
+
+
+@pytest.mark.parametrize("forget_bias", [-1.0, 0.0, 1.0, 2.0])
+@pytest.mark.parametrize("options", [{}, {"gates": "jfo"}, {"indy": True}, {"dtype": "float64"}])
+def test_one_cell_runs_in_torch(
+    tmp_path: Path, rng: Any, forget_bias: float, options: dict[str, Any]
+) -> None:
+    network = alone(cell(rng, 4, 5, forget_bias=forget_bias, **options))
+    assert difference(network, "torch-cell", tmp_path / "w.npz") < 2e-6
+
+
+def test_names_of_one_cell_are_those_of_torch(tmp_path: Path, rng: Any) -> None:
+    found = export(alone(cell(rng, 3, 4)), "torch-cell", tmp_path / "w.npz").content
+    assert list(found) == ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
+
+
+@pytest.mark.parametrize("to", ["torch", "torch-cell"])
+def test_weights_in_hdf5_run_in_torch(tmp_path: Path, rng: Any, to: str) -> None:
+    pytest.importorskip("h5py")
+    assert difference(alone(cell(rng, 3, 4)), to, tmp_path / "w.h5") < 2e-6
+
+
+def test_a_cell_of_torch_has_no_projection_and_no_layers(tmp_path: Path, rng: Any) -> None:
+    with pytest.raises(UnsupportedError, match="it has projection"):
+        export(alone(cell(rng, 3, 4, 2)), "torch-cell", tmp_path / "w.npz")
+    with pytest.raises(UnsupportedError, match="is one cell, and these are 2"):
+        export(stacked(rng, 2), "torch-cell", tmp_path / "w.npz")

@@ -206,7 +206,7 @@ Targets        schema: 'lstmstate.export/1'
                targets: [Target]
 Target         name program state names takes: str
                files: [str]
-               adds_to_f: float
+               adds_to_f: float?
 Batch          schema: str
                kind: 'batch'
                (holds): bool

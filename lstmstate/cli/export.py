@@ -17,6 +17,8 @@ Examples:
   lstmstate export model.ckpt-7 --to torch -o lstm.npz      a state_dict of torch.nn.LSTM
   lstmstate export model.ckpt-7 --to torch -o lstm.npz --check
   lstmstate export model.ckpt-7 --cell rnn/lstm_cell --to gates -o gates.h5
+  lstmstate export model.ckpt-7 --to numpy -o lstm.py       a program of its own
+  lstmstate export old.ckpt --to tensorflow -o new.ckpt     in the names of TensorFlow 1.15
   lstmstate export model.ckpt-7 --to arrays --variable '*/kernel' -o kernels.npz
   lstmstate export --list                                   the programs, and what they can take
 """
@@ -57,9 +59,9 @@ def command(
 ) -> int:
     """Write the weights of LSTM cells of CKPT for another program.
 
-    A README next to OUT shows how to load it, what was folded into the weights, and the layout of
-    the state. Cells that the program cannot express are refused. The target arrays takes the
-    variables as they are.
+    A README next to OUT shows how to load it, the constants that are folded into the weights, and
+    the layout of the state. Cells that the program cannot express are refused. The target arrays
+    takes the variables as they are.
     """
     if export_options.show_targets:
         from lstmstate.cli.report.console import sheet

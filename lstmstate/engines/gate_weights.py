@@ -65,3 +65,15 @@ def gate_weights(cell: Arithmetic, added: float = 0.0) -> dict[str, GateWeights]
             None if gamma is None else -gamma,
         )
     return {gate: found[gate] for gate in GATES}
+
+
+def join_gates(cell: Arithmetic, order: str, added: float = 0.0) -> GateWeights:
+    """Return the kernel `[I, 4·H]`, recurrent `[R, 4·H]` and bias `[4·H]` of all gates.
+
+    Args:
+        order: the gates in the order of the columns, such as "ijfo".
+        added: what the program that runs them adds to f by itself.
+    """
+    gates = gate_weights(cell, added)
+    parts = zip(*(gates[gate][:3] for gate in order), strict=True)
+    return GateWeights(*(np.concatenate(part, axis=-1) for part in parts))

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 
 from lstmstate.engines.gate_weights import gate_weights
 from lstmstate.engines.network import Array, Network
+from lstmstate.exports.cell_calls import named_scopes
+from lstmstate.exports.numpy_program import functions
+from lstmstate.exports.weight_files import reading
 
 
 def arrays(network: Network) -> Mapping[str, Array]:
@@ -14,8 +17,7 @@ def arrays(network: Network) -> Mapping[str, Array]:
     The forget_bias is in `CELL/f/bias`.
     """
     found: dict[str, Array] = {}
-    for cell in network.cells:
-        scope = f"{cell.name}/" if cell.name else ""
+    for scope, cell in zip(named_scopes(network), network.cells, strict=True):
         for gate, weights in gate_weights(cell).items():
             found |= {
                 f"{scope}{gate}/{part}": array
@@ -31,4 +33,5 @@ def arrays(network: Network) -> Mapping[str, Array]:
 
 def source(network: Network, path: str) -> str:
     """Return the program that runs them."""
-    raise NotImplementedError  # that of the target numpy
+    head = f"import numpy as np\n\n{reading(path)}\n\n"
+    return f"{head}{functions(network)}\n\noutputs, state = run(x, state)\n"

@@ -54,3 +54,18 @@ def refuse_unlike_widths(layers: list[Layer], program: str) -> None:
             tensor=layers[0][0].name,
             advice="export the cells one by one: `cell='NAME'`",
         )
+
+
+def only_cell(network: Network, program: str) -> Arithmetic:
+    """Return the cell of a network of one.
+
+    Raises:
+        UnsupportedError: there are more.
+    """
+    if len(network.cells) > 1:
+        raise UnsupportedError(
+            f"{program} is one cell, and these are {len(network.cells)}",
+            tensor=network.first.name,
+            advice="export the cells one by one: `cell='NAME'`",
+        )
+    return network.first

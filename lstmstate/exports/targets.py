@@ -13,7 +13,9 @@ from lstmstate.errors import ArgumentError
 from lstmstate.named_tuple import NamedTuple
 
 Content = Mapping[str, Array] | bytes
-ARRAYS = ("npz", "h5")  # the kinds of files for arrays by name
+ARRAYS = ("npz", "h5", "safetensors", "pt")  # the kinds of files for arrays by name
+CHECKPOINT = "ckpt"  # a V2 checkpoint, whose tensors are the arrays
+SCRIPT = "py"  # a Python file, and the arrays in an npz next to it
 
 
 class Target(NamedTuple):
@@ -22,15 +24,16 @@ class Target(NamedTuple):
     Attributes:
         key: its name on the command line.
         program: its class or format, for tables and messages.
-        module: in `lstmstate.exports`, "" for variables as they are. Its `arrays(network)` returns
-            the weights by name, its `source(network, path)` a Python program that runs them. The
-            program takes `x` `[batch, time, input]` and `state`, arrays by the names of its layout,
-            all of NumPy, and leaves `outputs` and the `state` after them. If the file is a model,
-            `model(network, path)` returns its bytes, and there is no `arrays`.
+        module: in `lstmstate.exports`, or an object in one; "" for variables as they are. Its
+            `arrays(network)` returns the weights by name, its `source(network, path)` a Python
+            program that runs them. The program takes `x` `[batch, time, input]` and `state`, arrays
+            by the names of its layout, all of NumPy, and leaves `outputs` and the `state` after
+            them. If the file is a model, `model(network, path)` returns its bytes, and there is no
+            `arrays`; if it is a Python file, `script(network)` returns its text.
         has: the cells that it can express.
         state: the layout of its state.
         names: how it names the weights, for tables.
-        adds_to_f: what it adds to the forget gate at run time.
+        adds_to_f: what it adds to the forget gate at run time; None if it adds the forget_bias.
         kinds: the kinds of files, the first by default.
         is_model: whether the file is a model, in the program's own format.
         takes_lengths: whether it ends sequences of unlike lengths by itself, as dynamic_rnn does.
@@ -42,7 +45,7 @@ class Target(NamedTuple):
     has: Expressible
     state: str
     names: str
-    adds_to_f: float = 0.0
+    adds_to_f: float | None = 0.0
     kinds: tuple[str, ...] = ARRAYS
     is_model: bool = False
     takes_lengths: bool = False
@@ -64,9 +67,16 @@ class Target(NamedTuple):
         found: str = self._module.source(network, path)
         return found
 
+    def script(self, network: Network) -> str:
+        """Return the text of the Python file, if it is one."""
+        found: str = self._module.script(network)
+        return found
+
     @property
     def _module(self) -> Any:
-        return import_module(f"lstmstate.exports.{self.module}")
+        module, _, part = self.module.partition(".")
+        found = import_module(f"lstmstate.exports.{module}")
+        return getattr(found, part) if part else found
 
 
 _ALL = ("float16", "float32", "float64")
@@ -76,6 +86,15 @@ _KERAS = (
     *("softplus", "softsign"),
 )
 _EVERYTHING = Expressible(_ALL, ACTIVATIONS, ACTIVATIONS, *[True] * 6)
+_TF_CELL = Expressible(
+    _ALL,
+    ACTIVATIONS,
+    peepholes=True,
+    narrow_projection=True,
+    wide_projection=True,
+    clips=True,
+)
+_OTHER_FUNCTIONS = Expressible(_ALL, ACTIVATIONS, ACTIVATIONS)
 
 VARIABLES = Target(
     "arrays",
@@ -84,7 +103,7 @@ VARIABLES = Target(
     _EVERYTHING,
     "tuple",
     "their own names",
-    kinds=("npz", "h5", "npy"),
+    kinds=("npz", "h5", "npy", "safetensors", "pt"),
 )
 TARGETS = (
     VARIABLES,
@@ -95,6 +114,16 @@ TARGETS = (
         _EVERYTHING,
         "tuple",
         "CELL/i/kernel, CELL/i/recurrent, CELL/i/bias, …",
+    ),
+    Target(
+        "numpy",
+        "NumPy alone",
+        "numpy_script",
+        _EVERYTHING,
+        "tuple",
+        "those of gates, in the npz next to it",
+        kinds=(SCRIPT,),
+        takes_lengths=True,
     ),
     Target(
         "torch",
@@ -123,6 +152,94 @@ TARGETS = (
         "lstm/lstm_cell/kernel:0, lstm/lstm_cell/recurrent_kernel:0, lstm/lstm_cell/bias:0",
         kinds=("h5",),
         is_model=True,
+    ),
+    Target(
+        "torch-cell",
+        "torch.nn.LSTMCell",
+        "torch_cell",
+        Expressible(_ALL),
+        "keras",
+        "weight_ih, weight_hh, bias_ih, bias_hh",
+    ),
+    Target(
+        "flax",
+        "flax.linen.LSTMCell",
+        "flax_cells.LINEN",
+        _OTHER_FUNCTIONS,
+        "tuple",
+        "cell_0/ii/kernel, cell_0/hi/kernel, cell_0/hi/bias, cell_0/if/kernel, …",
+    ),
+    Target(
+        "flax-nnx",
+        "flax.nnx.LSTMCell",
+        "flax_cells.NNX",
+        _OTHER_FUNCTIONS,
+        "tuple",
+        "cell_0/ii/kernel, cell_0/hi/kernel, cell_0/hi/bias, cell_0/if_/kernel, …",
+    ),
+    Target(
+        "flax-nnx-optimized",
+        "flax.nnx.OptimizedLSTMCell",
+        "flax_cells.NNX_OPTIMIZED",
+        _OTHER_FUNCTIONS,
+        "tuple",
+        "cell_0/dense_i/kernel, cell_0/dense_h/kernel, cell_0/dense_h/bias",
+    ),
+    Target(
+        "haiku",
+        "haiku.LSTM",
+        "haiku_lstm",
+        Expressible(_ALL),
+        "keras",
+        "lstm/linear/w, lstm/linear/b, lstm_1/linear/w, …",
+        adds_to_f=1.0,
+    ),
+    Target(
+        "equinox",
+        "equinox.nn.LSTMCell",
+        "equinox_cell",
+        Expressible(_ALL),
+        "keras",
+        "cell_0/weight_ih, cell_0/weight_hh, cell_0/bias",
+    ),
+    Target(
+        "tensorflow",
+        "LSTMCell of TensorFlow 1.2 to 1.15",
+        "tensorflow_checkpoint.TENSORFLOW_1_2",
+        _TF_CELL,
+        "tuple",
+        "rnn/lstm_cell/kernel, rnn/multi_rnn_cell/cell_0/lstm_cell/kernel, …",
+        adds_to_f=None,
+        kinds=(CHECKPOINT,),
+    ),
+    Target(
+        "tensorflow-1.0",
+        "LSTMCell of TensorFlow 1.0 and 1.1",
+        "tensorflow_checkpoint.TENSORFLOW_1_0",
+        _TF_CELL,
+        "tuple",
+        "rnn/lstm_cell/weights, rnn/multi_rnn_cell/cell_0/lstm_cell/weights, …",
+        adds_to_f=None,
+        kinds=(CHECKPOINT,),
+    ),
+    Target(
+        "tensorflow-0.12",
+        "LSTMCell of TensorFlow 0.12",
+        "tensorflow_checkpoint.TENSORFLOW_0_12",
+        _TF_CELL,
+        "tuple",
+        "RNN/LSTMCell/W_0, RNN/MultiRNNCell/Cell0/LSTMCell/W_0, …",
+        adds_to_f=None,
+        kinds=(CHECKPOINT,),
+    ),
+    Target(
+        "tensorflow-keras",
+        "tf.keras.layers.LSTM of TensorFlow 1",
+        "tf_keras_checkpoint",
+        _OTHER_FUNCTIONS,
+        "keras",
+        "lstm/kernel, lstm/recurrent_kernel, lstm/bias, bidirectional/forward_lstm_1/kernel, …",
+        kinds=(CHECKPOINT,),
     ),
     Target(
         "onnx",

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from lstmstate.engines.gate_weights import gate_weights
-from lstmstate.engines.network import Array, Network
+from lstmstate.engines.gate_weights import join_gates
+from lstmstate.engines.network import Arithmetic, Array, Network
 from lstmstate.exports.layers import Layer, layers_of, refuse_unlike_widths
+from lstmstate.exports.weight_files import reading
 
 _GATES = "ifjo"
 _DIRECTIONS = ("", "_reverse")
@@ -23,15 +24,21 @@ def arrays(network: Network) -> Mapping[str, Array]:
     found: dict[str, Array] = {}
     for number, layer in enumerate(_layers(network)):
         for direction, cell in zip(_DIRECTIONS, layer, strict=False):
-            end = f"l{number}{direction}"
-            gates = [gate_weights(cell)[gate] for gate in _GATES]
-            bias = np.concatenate([gate.bias for gate in gates])
-            found[f"weight_ih_{end}"] = np.concatenate([gate.kernel.T for gate in gates])
-            found[f"weight_hh_{end}"] = np.concatenate([gate.recurrent.T for gate in gates])
-            found[f"bias_ih_{end}"] = bias
-            found[f"bias_hh_{end}"] = np.zeros_like(bias)
-            if cell.projection is not None:
-                found[f"weight_hr_{end}"] = cell.projection.T
+            found |= state_dict(cell, f"_l{number}{direction}")
+    return found
+
+
+def state_dict(cell: Arithmetic, end: str) -> dict[str, Array]:
+    """Return the parameters of one cell, whose names have an ending."""
+    joined = join_gates(cell, _GATES)
+    found = {
+        f"weight_ih{end}": joined.kernel.T,
+        f"weight_hh{end}": joined.recurrent.T,
+        f"bias_ih{end}": joined.bias,
+        f"bias_hh{end}": np.zeros_like(joined.bias),
+    }
+    if cell.projection is not None:
+        found[f"weight_hr{end}"] = cell.projection.T
     return found
 
 
@@ -48,9 +55,9 @@ def source(network: Network, path: str) -> str:
 import numpy as np
 import torch
 
+{reading(path)}
 lstm = torch.nn.LSTM({", ".join(options)})
-weights = np.load({path!r})
-lstm.load_state_dict({{name: torch.from_numpy(weights[name]) for name in weights}})
+lstm.load_state_dict({{name: torch.from_numpy(array) for name, array in weights.items()}})
 with torch.no_grad():
     h_n, c_n = (torch.from_numpy(state[name]) for name in ("h_n", "c_n"))
     outputs, (h_n, c_n) = lstm(torch.from_numpy(x), (h_n, c_n))

@@ -15,13 +15,14 @@ from lstmstate.engines.expressible import refuse_missing_parts
 from lstmstate.engines.network import Array, Network, no_states
 from lstmstate.engines.run_options import assumptions, remarks
 from lstmstate.errors import MissingExtraError, UnsupportedError, located, printable, warn
-from lstmstate.exports.targets import Content, Target, target_of
+from lstmstate.exports.targets import CHECKPOINT, SCRIPT, Content, Target, target_of
 from lstmstate.files.atomic import Outputs
 from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
 from lstmstate.model.loaded_network import Loaded
 from lstmstate.model.network_loader import RECORDED, Recorded, RunOptions
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.state.formats.array_writer import PlannedArray, open_writer
+from lstmstate.state.formats.checkpoint_arrays import write_arrays
 from lstmstate.state.formats.registry import kind_to_write
 from lstmstate.state.layouts import LAYOUTS, to_arrays
 
@@ -65,35 +66,46 @@ class Export(NamedTuple):
     @property
     def readme(self) -> str:
         """The path of the README to write next to it."""
-        return f"{os.path.splitext(self.path)[0]}.README.md"
+        is_prefix = CHECKPOINT in self.target.kinds
+        stem = self.path.removesuffix(".index") if is_prefix else os.path.splitext(self.path)[0]
+        return f"{stem}.README.md"
 
     def write(self, outputs: Outputs) -> None:
-        """Write the weights and their README."""
-        endings = " or ".join(f".{kind}" for kind in self.target.kinds)
+        """Write the weights, with their program if they have one, and their README."""
         if isinstance(self.content, bytes):
             if not self.path.endswith(tuple(f".{kind}" for kind in self.target.kinds)):
                 raise UnsupportedError(
                     f"expected the name of a file for {self.target.program}",
                     path=self.path,
-                    advice=f"end the name in {endings}",
+                    advice=f"end the name in .{self.target.kinds[0]}",
                 )
             with outputs.open(self.path) as file:
                 file.write(self.content)
         else:
-            self._write_arrays(outputs, self.content, endings)
+            self._write_arrays(outputs, self.content)
         with outputs.open(self.readme) as file:
             file.write(self.describe().encode())
 
-    def _write_arrays(self, outputs: Outputs, arrays: Mapping[str, Array], endings: str) -> None:
-        kind = kind_to_write(self.path, endings=endings)
-        if kind.key not in self.target.kinds:
+    def _write_arrays(self, outputs: Outputs, arrays: Mapping[str, Array]) -> None:
+        path, kinds = self.path, self.target.kinds
+        stem, ending = os.path.splitext(path)
+        if ending == f".{SCRIPT}" and SCRIPT in kinds:
+            with outputs.open(path) as file:
+                file.write(self.target.script(self.network).encode())
+            path, kinds = f"{stem}.npz", ("npz",)
+        endings = " or ".join(f".{kind}" for kind in kinds)
+        kind = kind_to_write(path, endings=endings)
+        if kind.key not in kinds:
             raise UnsupportedError(
                 f"{kind.words} has no place for the weights of {self.target.program}",
-                path=self.path,
+                path=path,
                 advice=f"end the name in {endings}",
             )
+        if kind.key == CHECKPOINT:
+            write_arrays(outputs, path, arrays)
+            return
         plans = [PlannedArray(n, a.shape, a.dtype) for n, a in arrays.items()]
-        with open_writer(outputs, self.path, kind, plans, None) as writer:
+        with open_writer(outputs, path, kind, plans, None) as writer:
             for name, array in arrays.items():
                 writer.write(name, 0, array)
 
@@ -101,9 +113,14 @@ class Export(NamedTuple):
         """Return the text of the README."""
         cells, target = self.network.cells, self.target
         names = ", ".join(printable(cell.name) or "/" for cell in cells)
+        place = (
+            "not in its weights: the class adds it"
+            if target.adds_to_f is None
+            else "in the bias of its forget gate"
+        )
         folded = [
-            f"- The forget_bias {cell.forget_bias:g} of {printable(cell.name) or 'the cell'} is in "
-            "the bias of its forget gate."
+            f"- The forget_bias {cell.forget_bias:g} of {printable(cell.name) or 'the cell'} is "
+            f"{place}."
             for cell in cells
             if cell.forget_bias != target.adds_to_f
         ]

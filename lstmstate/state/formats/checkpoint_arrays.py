@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from lstmstate.checkpoint import Variable, dtypes
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lstmstate.cells.cell import SavedState
     from lstmstate.checkpoint.tensor_bundle_writer import BundleWriter
     from lstmstate.files.atomic import Outputs
+    from lstmstate.state.state import Array
     from lstmstate.state.stream import Stream
 
 
@@ -88,3 +89,13 @@ def write(outputs: Outputs, target: str, stream: Stream) -> None:
                 writer.add_strings(KEY, np.array(stream.metadata.line().encode(), object))
             else:
                 add_state(writer, stream, numbers[name], name)
+
+
+def write_arrays(outputs: Outputs, target: str, arrays: Mapping[str, Array]) -> None:
+    """Write arrays of floats as the tensors of a checkpoint."""
+    from lstmstate.checkpoint.checkpoint_writer import new_checkpoint
+
+    with new_checkpoint(outputs, target) as writer:
+        for name in sorted(arrays):
+            array, dtype = arrays[name], dtypes.BY_NAME[arrays[name].dtype.name]
+            writer.add(name, dtype, array.shape, [dtypes.to_bytes(array, dtype)])
