@@ -8,6 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from builders import BFLOAT16, BundleBuilder
 from commands import SAMPLES, SUNSPOTS, Shell, checkpoint, error, in_folder, notes, numbers
 
 import lstmstate
@@ -131,3 +132,17 @@ def test_text_is_left_out_with_a_note(shell: Shell, tmp_path: Path) -> None:
     shell("convert", tmp_path / "s.npz", "--to-tuple", "-o", source, code=0)
     done = shell("export", source, "--to", "arrays", "-o", target, code=0)
     assert notes(done) == ["1 variable of text are left out"]
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "pt", "npz"])
+def test_bfloat16_is_kept_or_named(shell: Shell, tmp_path: Path, ending: str) -> None:
+    builder = BundleBuilder()
+    patterns = np.arange(6, dtype="<u2").reshape(2, 3)
+    builder.add("v", patterns, dtype=BFLOAT16)
+    path = builder.write(tmp_path / "m")
+    target = tmp_path / f"v.{ending}"
+    done = shell("export", path, "--to", "arrays", "-o", target, code=0)
+    note = "bfloat16 is written as float32: 1 variable"
+    assert notes(done) == ([] if ending != "npz" else [note])
+    found = shell.json("inspect", f"{target}:v", "--slice", ":")
+    assert np.array_equal(found["values"], (patterns.astype("u4") << 16).view("f4"))

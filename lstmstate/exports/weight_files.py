@@ -32,6 +32,7 @@ _BY_ENDING = {
     ".hdf": _HDF5,
     ".safetensors": _SAFETENSORS,
     ".pt": _TORCH,
+    ".pth": _TORCH,
 }
 
 

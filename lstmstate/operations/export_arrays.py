@@ -9,13 +9,14 @@ from fnmatch import translate
 import numpy as np
 
 from lstmstate.checkpoint import Variable
+from lstmstate.checkpoint.dtypes import BFLOAT16
 from lstmstate.errors import ArgumentError, NotFoundError, count
 from lstmstate.files.atomic import Outputs
 from lstmstate.model.checkpoint import LSTMCheckpoint
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.operations.load import Slices
 from lstmstate.state.formats.array_writer import PlannedArray, open_writer
-from lstmstate.state.formats.registry import kind_to_write
+from lstmstate.state.formats.registry import IN_ROWS, StateKind, kind_to_write
 from lstmstate.state.stream import Advance, ignore
 
 
@@ -44,13 +45,21 @@ class ArraysExport(NamedTuple):
     def notes(self) -> list[str]:
         """The variables that are left out, as a line."""
         text = f"{count(len(self.left_out), 'variable')} of text are left out"
-        return [text] if self.left_out else []
+        wide = [one for one in self.variables if one.dtype == BFLOAT16]
+        widened = f"bfloat16 is written as float32: {count(len(wide), 'variable')}"
+        keeps = self._kind.key in ("safetensors", "pt")
+        return [text] * bool(self.left_out) + [widened] * bool(wide and not keeps)
+
+    @property
+    def _kind(self) -> StateKind:
+        return kind_to_write(self.path, endings=IN_ROWS, compress=self.compress)
 
     def write(self, outputs: Outputs, advance: Advance = ignore) -> None:
         """Write the file; `advance` is called with the bytes of each part that was read."""
-        kind = kind_to_write(self.path, endings=".npz, .h5 or .npy", compress=self.compress)
         plans = [self._plan(variable) for variable in self.variables]
-        with open_writer(outputs, self.path, kind, plans, None, compress=self.compress) as writer:
+        with open_writer(
+            outputs, self.path, self._kind, plans, None, compress=self.compress
+        ) as writer:
             for variable, plan in zip(self.variables, plans, strict=True):
                 if self.slices is not None:
                     writer.write(plan.name, 0, np.asarray(self._part(variable)))
@@ -63,13 +72,14 @@ class ArraysExport(NamedTuple):
                     advance(part.nbytes)
 
     def _plan(self, variable: Variable) -> PlannedArray:
-        """Return the array to write for a variable; bfloat16 becomes float32."""
-        stored = variable.spec.dtype.storage
-        dtype = np.dtype("f4" if variable.dtype == "bfloat16" else stored)
-        if self.slices is None:
-            axis = 0 if variable.shape and variable.size else None
-            return PlannedArray(variable.name, variable.shape, dtype, axis)
-        return PlannedArray(variable.name, np.shape(self._part(variable)), dtype)
+        """Return the array to write for a variable; bfloat16 comes as float32."""
+        dtype, shape, axis = np.dtype(variable.spec.dtype.numpy), variable.shape, None
+        if self.slices is not None:
+            shape = np.shape(self._part(variable))
+        elif shape and variable.size:
+            axis = 0
+        was = BFLOAT16 if variable.dtype == BFLOAT16 else None
+        return PlannedArray(variable.name, shape, dtype, axis, was)
 
     def _part(self, variable: Variable) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
         try:

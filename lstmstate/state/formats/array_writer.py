@@ -40,12 +40,14 @@ class PlannedArray(NamedTuple):
 
     Attributes:
         axis: the axis along which its rows come; None if it comes whole.
+        wider_than: the name of the dtype that they had before they were made wider.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: DType
     axis: int | None = None
+    wider_than: str | None = None
 
     @property
     def rows(self) -> int:

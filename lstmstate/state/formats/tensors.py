@@ -80,7 +80,7 @@ class TensorWriter(ArrayWriter):
 
     def type_of(self, plan: PlannedArray, was: str | None) -> dtypes.DType:
         """Return the dtype to store for an array, whose values may have been bfloat16."""
-        found = dtypes.to_store(plan.dtype.name, was)
+        found = dtypes.to_store(plan.dtype.name, plan.wider_than or was)
         if found is None or found.name not in self.names:
             raise UnsupportedError(
                 f"{self.program} has no dtype {plan.dtype}",
