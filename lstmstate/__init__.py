@@ -33,6 +33,7 @@ __all__ = [
     "compare",
     "concat",
     "convert",
+    "export",
     "load_state",
     "open_checkpoint",
     "run",
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from lstmstate.model.network import LSTMCell, LSTMNetwork, LSTMStack
     from lstmstate.operations.check import check
     from lstmstate.operations.compare import compare
+    from lstmstate.operations.export import export
     from lstmstate.operations.run import run
     from lstmstate.operations.state_files import concat, convert, load_state, save_state, split
     from lstmstate.operations.verify import verify
@@ -73,6 +75,7 @@ _MODULES = {
     "lstmstate.model.network": ("LSTMCell", "LSTMNetwork", "LSTMStack"),
     "lstmstate.operations.check": ("check",),
     "lstmstate.operations.compare": ("compare",),
+    "lstmstate.operations.export": ("export",),
     "lstmstate.operations.run": ("run",),
     "lstmstate.operations.state_files": ("concat", "convert", "load_state", "save_state", "split"),
     "lstmstate.operations.verify": ("verify",),

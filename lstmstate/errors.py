@@ -24,12 +24,12 @@ _PACKAGE = __name__.partition(".")[0]
 class Brief(type):
     """The metaclass of public classes, whose `help()` lists its own methods only.
 
-    It would list the methods of `tuple` and `Exception` else, at twice the length. Fields are left
-    to the docstring.
+    It would list the methods of `tuple` and `Exception` else, at twice the length. Fields and
+    properties are in the docstring.
     """
 
     def __dir__(cls) -> list[str]:
-        kinds = (FunctionType, classmethod, property)
+        kinds = (FunctionType, classmethod)
         return [n for n, value in vars(cls).items() if n[0] != "_" and isinstance(value, kinds)]
 
 

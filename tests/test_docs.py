@@ -125,6 +125,10 @@ def test_every_field_of_the_json_is_described(shell: Shell, tmp_path: Path) -> N
         shell.json("verify", peephole, "--against", "graph"),
         shell.json("diff", state, flat),
         shell.json("check", state, "--finite"),
+        shell.json("inspect", f"{peephole}/model.ckpt:rnn/lstm_cell/bias", "--slice", "0"),
+        shell.json("export", peephole, "--to", "gates", "-o", tmp_path / "gates.npz"),
+        shell.json("export", peephole, "--to", "arrays", "-o", tmp_path / "arrays.npz"),
+        shell.json("export", "--list"),
     ]
     found = {name for document in documents for name in keys(document)}
     found |= {variable for document in documents[:1] for variable in document["variables"][0]}

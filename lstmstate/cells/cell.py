@@ -102,7 +102,7 @@ def unexplained_words(found: Iterable[Unexplained]) -> str | None:
 class StateWidths(NamedTuple):
     """The widths of the two parts of one cell's state.
 
-    In the flat layout c is in columns [0, c) and m in columns [c, c + m).
+    In the flat layout, `flat` wide, c is in columns [0, c) and m in columns [c, c + m).
     """
 
     c: int

@@ -370,7 +370,7 @@ def group(paths: Collection[str], wanted: Iterable[str]) -> dict[str, list[str]]
 
 
 def _scopes_around(path: str) -> list[str]:
-    """Return the scopes of which a variable may be a leaf, the innermost first."""
+    """Return the scopes that a variable may be a leaf of, the innermost first."""
     scope, _, last = path.rpartition("/")
     found = [scope]
     for _ in range(2 if last.startswith("part_") else 1):

@@ -32,7 +32,7 @@ REVERSES = frozenset({"Reverse", "ReverseV2", "ReverseSequence"})
 ASSIGNS = frozenset({"Assign", "AssignVariableOp"})
 
 # How many inputs an operation has at least, without those that only order it: TensorFlow reads no
-# graph with fewer. Those of which inputs are taken by their number.
+# graph with fewer. For the operations whose inputs are taken by their number.
 LEAST_INPUTS = {
     **dict.fromkeys(PASSING | {"Cast", "Squeeze"}, 1),
     **dict.fromkeys(ADDING | REVERSES | {"Mul", "Sub", "RealDiv", "Div", "Pow"}, 2),

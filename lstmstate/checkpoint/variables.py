@@ -76,6 +76,12 @@ class Variable(metaclass=Brief):
         name: the key under which it is stored, as TensorFlow's own reader lists it.
         full_name: the variable's name in the graph, if an object-based checkpoint records it.
         path: its name in the model: that of the key, or of the object that it belongs to.
+        shape: its full shape, even if it is stored in slices.
+        dtype: its TensorFlow dtype, by name ("float32").
+        ndim, size: the number of its axes, and of its elements.
+        nbytes: the bytes of its value; None for strings in V1 files.
+        is_inexact: whether its values are floating-point numbers, real or complex.
+        is_slot: whether an optimizer keeps it next to another variable.
     """
 
     __slots__ = ("_path", "_reader", "full_name", "name", "path", "spec")  # there can be many

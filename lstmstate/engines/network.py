@@ -171,9 +171,9 @@ class Network(NamedTuple):
         return self.first.dtype
 
     def with_full_kernels(self) -> Network:
-        """Return the same network, in which no cell but the first ignores columns of its input.
+        """Return the same network, with weights of zero for the columns that a cell ignores.
 
-        It has weights of zero for them.
+        The first cell stays as it is: the width of x is unknown.
         """
         stages: list[Stage] = []
         width = self.first.input_size

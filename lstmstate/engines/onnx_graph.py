@@ -157,7 +157,7 @@ def lstm_node(
     """Return a cell that `OPERATOR` expresses as an LSTM operator, and its weights.
 
     Args:
-        number: in the names of the weights, to tell cells apart.
+        number: in the names of the weights, unlike for each cell.
         inputs: the names of X, sequence_lens, initial_h and initial_c, empty for one left out.
         outputs: the names of Y, Y_h and Y_c.
     """

@@ -67,7 +67,7 @@ class LSTMNetwork(NetworkLoader, metaclass=Brief):
 
     def __dir__(self) -> list[str]:
         info = self.info
-        fields = [*info._fields, *dir(type(info))] if info is not None else []
+        fields = object.__dir__(info) if info is not None else []
         return [*object.__dir__(self), *fields]
 
     def __repr__(self) -> str:
@@ -184,14 +184,20 @@ class LSTMNetwork(NetworkLoader, metaclass=Brief):
         return self.load().zero_state(batch)
 
     def initial_state(
-        self, batch: int = 1, feeds: Mapping[str, Any] | None = None, steps: int | None = None
+        self,
+        batch: int | None = None,
+        feeds: Mapping[str, Any] | None = None,
+        steps: int | None = None,
     ) -> State:
-        """Return the initial state in the graph, for x of some size; zeros if it is fed."""
+        """Return the initial state in the graph, for x of some size; zeros if it is fed.
+
+        The batch is that of the graph by default, or 1.
+        """
         import numpy as np
 
         from lstmstate.model.loaded_network import state_of
 
-        starts = self.starts(feeds, batch, steps)
+        starts = self.starts(feeds, batch or 1, steps)
         if any(one.is_of_sizes for one in starts):
             raise UnsupportedError(
                 "the graph computes its initial state from the size of x",
@@ -210,10 +216,11 @@ class LSTMNetwork(NetworkLoader, metaclass=Brief):
         if not all(np.array_equal(*both) for both in pairs):
             problem = "the graph starts these cells from several states"
             raise AmbiguousError(problem, path=self._path)
-        rows = {len(half) for half in first} - {1, batch}
-        if rows:
+        rows = {len(half) for half in first} - {1}
+        batch = batch or max(rows, default=1)
+        if rows - {batch}:
             raise UnsupportedError(
-                f"the initial state in the graph has {rows.pop()} rows, and the batch {batch}",
+                f"the initial state in the graph has {max(rows)} rows, and the batch {batch}",
                 path=self._path,
                 advice="give the `batch` of the graph",
             )

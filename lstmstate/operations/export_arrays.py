@@ -26,7 +26,7 @@ class ArraysExport(NamedTuple):
     Attributes:
         slices: the part of each to take; None for all of it.
         path: the file.
-        left_out: variables that are no numbers.
+        left_out: variables of text.
     """
 
     ckpt: LSTMCheckpoint
@@ -102,7 +102,7 @@ def export_arrays(
     """Return the export of variables as they are.
 
     Args:
-        patterns: names of variables, in which * and ? stand for any characters; all without any.
+        patterns: names of variables, with * and ? for any characters; all without any.
         slices: the part of each to take.
 
     Raises:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lstmstate.errors import UnsupportedError
 from lstmstate.model.network_loader import RunOptions
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.operations.convert import Conversion, default_kind, write_state
@@ -49,18 +48,11 @@ def state_of_network(ckpt: LSTMCheckpoint, request: StateRequest) -> Conversion:
         UnsupportedError: the graph does not show its initial state, or its cells have no widths.
     """
     network = ckpt.network(cell=request.cell, stack=request.stack)
-    batch = request.batch or 1
     if request.is_initial:
-        state = network.initial_state(batch, steps=request.steps)
-        if request.batch is not None and state.batch_shape[0] != batch:
-            raise UnsupportedError(
-                f"expected {batch} rows, got an initial state of {state.batch_shape[0]}",
-                path=ckpt.prefix,
-                advice="leave the batch out",
-            )
+        state = network.initial_state(request.batch, steps=request.steps)
     else:  # no option of a cell changes its widths
         options = RunOptions(given={"assume_defaults": True})
-        state = network.load(options).zero_state(batch)
+        state = network.load(options).zero_state(request.batch or 1)
     layout = LAYOUTS[request.layout]
     stream = Stream(in_memory(state, ckpt.prefix), layout)
     default = default_kind(layout, stream.structure)

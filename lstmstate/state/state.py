@@ -28,6 +28,11 @@ class LSTMState(metaclass=Brief):
             the dtype of c. Numbers in lists are float64.
         cell: the name of the cell, "" if it has none.
 
+    Attributes:
+        batch_shape: the axes before the width: (), (batch,), (time, batch), …
+        cells: this state alone, as a stack lists the states of its cells.
+        dtype, widths: the element type of both, and their widths.
+
     Example:
         >>> import numpy as np
         >>> state = LSTMState(np.zeros((4, 8)), np.ones((4, 5)))
@@ -113,6 +118,10 @@ class StackState(metaclass=Brief):
     """The states of the cells of a stack, in the order of the layers.
 
     It is a sequence of `LSTMState`; `==` compares identity, `allclose` values.
+
+    Attributes:
+        cells: the states.
+        batch_shape, dtype: as for each of them.
     """
 
     __slots__ = ("cells",)
