@@ -145,7 +145,7 @@ def test_many_missing_data_files_give_few_notes(tmp_path: Path) -> None:
 
 
 def test_a_header_that_asks_for_a_newer_reader_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedError, match="newer reader"):
+    with pytest.raises(UnsupportedError, match="newer than all releases"):
         open_index(tmp_path, table([(b"", bundle_header(min_consumer=2))]))
 
 
