@@ -254,7 +254,7 @@ def test_every_list_of_cells_has_one_order(
 # ---- the layout of PyTorch
 
 
-@pytest.mark.filterwarnings("ignore:.*a residual goes around:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*goes around it, and none is assumed:UserWarning")
 def test_layers_of_both_directions_have_the_order_of_torch(tmp_path: Path, shell: Shell) -> None:
     torch = pytest.importorskip("torch")
     prefix, values = layers_of_both(tmp_path), halves(LAYERS)

@@ -17,6 +17,7 @@ from lstmstate.state.layouts import LAYOUTS, to_arrays
 pytestmark = pytest.mark.filterwarnings("ignore:.*(cut in half|is read as layered):UserWarning")
 
 UNITS, INPUTS, BATCH, STEPS = 4, 3, 2, 5
+_LEGACY = "tf_keras.src.layers.rnn.legacy_cells"
 
 
 # ---- Keras
@@ -28,8 +29,8 @@ class KerasLayer:
     def __init__(self) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            import tensorflow as tf
-            import tf_keras
+            tf = pytest.importorskip("tensorflow")
+            tf_keras = pytest.importorskip("tf_keras")
 
         rng = np.random.default_rng(5)
         self._tf = tf
@@ -85,7 +86,7 @@ def test_keras_accepts_our_keras_layout(tmp_path: Path, keras: KerasLayer) -> No
 def test_a_pickled_state_tuple_of_tf_keras(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from tf_keras.src.layers.rnn.legacy_cells import LSTMStateTuple
+        LSTMStateTuple = pytest.importorskip(_LEGACY).LSTMStateTuple
 
     c, h = np.arange(8.0).reshape(2, 4), np.arange(6.0).reshape(2, 3) + 50
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
@@ -107,7 +108,7 @@ def test_arrays_that_numpy_makes_of_state_tuples(tmp_path: Path, layers: int) ->
     """The tutorial: np.save(path, session.run(final_state)) for a stack of one width."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from tf_keras.src.layers.rnn.legacy_cells import LSTMStateTuple
+        LSTMStateTuple = pytest.importorskip(_LEGACY).LSTMStateTuple
 
     rng = np.random.default_rng(layers)
     pairs = [LSTMStateTuple(*rng.normal(size=(2, BATCH + 1, UNITS))) for _ in range(layers)]
