@@ -86,13 +86,13 @@ def test_keras_accepts_our_keras_layout(tmp_path: Path, keras: KerasLayer) -> No
 def test_a_pickled_state_tuple_of_tf_keras(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        LSTMStateTuple = pytest.importorskip(_LEGACY).LSTMStateTuple
+        state_tuple = pytest.importorskip(_LEGACY).LSTMStateTuple
 
     c, h = np.arange(8.0).reshape(2, 4), np.arange(6.0).reshape(2, 3) + 50
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         one, two = tmp_path / f"one{protocol}.pkl", tmp_path / f"two{protocol}.pkl"
-        one.write_bytes(pickle.dumps(LSTMStateTuple(c, h), protocol))
-        two.write_bytes(pickle.dumps((LSTMStateTuple(c, h), LSTMStateTuple(h, c)), protocol))
+        one.write_bytes(pickle.dumps(state_tuple(c, h), protocol))
+        two.write_bytes(pickle.dumps((state_tuple(c, h), state_tuple(h, c)), protocol))
         state = load_state(one)
         assert isinstance(state, LSTMState)
         assert (state.c.tolist(), state.m.tolist()) == (c.tolist(), h.tolist())
@@ -108,10 +108,10 @@ def test_arrays_that_numpy_makes_of_state_tuples(tmp_path: Path, layers: int) ->
     """The tutorial: np.save(path, session.run(final_state)) for a stack of one width."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        LSTMStateTuple = pytest.importorskip(_LEGACY).LSTMStateTuple
+        state_tuple = pytest.importorskip(_LEGACY).LSTMStateTuple
 
     rng = np.random.default_rng(layers)
-    pairs = [LSTMStateTuple(*rng.normal(size=(2, BATCH + 1, UNITS))) for _ in range(layers)]
+    pairs = [state_tuple(*rng.normal(size=(2, BATCH + 1, UNITS))) for _ in range(layers)]
     np.save(tmp_path / "a.npy", tuple(pairs))
     stack = load_state(tmp_path / "a.npy")
     assert isinstance(stack, StackState)

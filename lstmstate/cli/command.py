@@ -160,6 +160,8 @@ class Command:
                 found[name], texts = tuple(texts), []
             elif texts:
                 found[name], *texts = texts
+            elif metavar.startswith("["):
+                found[name] = None
             if not found.get(name) and not metavar.startswith("["):
                 return None
         return None if texts else found

@@ -204,7 +204,7 @@ TARGETS = (
     ),
     Target(
         "tensorflow",
-        "LSTMCell of TensorFlow 1.2 to 1.15",
+        "LSTMCell, TensorFlow 1.2 to 1.15",
         "tensorflow_checkpoint.TENSORFLOW_1_2",
         _TF_CELL,
         "tuple",
@@ -214,7 +214,7 @@ TARGETS = (
     ),
     Target(
         "tensorflow-1.0",
-        "LSTMCell of TensorFlow 1.0 and 1.1",
+        "LSTMCell, TensorFlow 1.0 and 1.1",
         "tensorflow_checkpoint.TENSORFLOW_1_0",
         _TF_CELL,
         "tuple",
@@ -224,7 +224,7 @@ TARGETS = (
     ),
     Target(
         "tensorflow-0.12",
-        "LSTMCell of TensorFlow 0.12",
+        "LSTMCell, TensorFlow 0.12",
         "tensorflow_checkpoint.TENSORFLOW_0_12",
         _TF_CELL,
         "tuple",
@@ -234,7 +234,7 @@ TARGETS = (
     ),
     Target(
         "tensorflow-keras",
-        "tf.keras.layers.LSTM of TensorFlow 1",
+        "tf.keras LSTM, TensorFlow 1",
         "tf_keras_checkpoint",
         _OTHER_FUNCTIONS,
         "keras",

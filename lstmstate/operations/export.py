@@ -132,7 +132,7 @@ class Export(NamedTuple):
                 "",
                 *folded,
                 *(f"- Note: {printable(line)}." for line in self.notes),
-                f"- State: the layout `{target.state}` of `lstmstate convert --to {target.state}`.",
+                f"- State: the layout `{target.state}`, as `lstmstate convert` writes it.",
                 f"- `x` is [batch, time, {self.network.first.input_size}], and `state` has the "
                 "arrays of that layout. The program leaves `outputs` and the `state` after them.",
                 "",
@@ -257,7 +257,7 @@ def export(
 
     Args:
         output: the file; the README is next to it.
-        to: the program, a key of `lstmstate export --list`.
+        to: the program: 'torch', 'keras', 'onnx', …
         cell, stack: the part of the checkpoint; the only one by default.
         force: whether to replace files that exist.
         forget_bias, …, assume_defaults: as for `LSTMNetwork.run`.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lstmstate.cells.activations import ACTIVATIONS
 from lstmstate.cli.command import Json
-from lstmstate.exports.targets import TARGETS, VARIABLES, Target
+from lstmstate.exports.targets import ARRAYS, TARGETS, VARIABLES, Target
 
 if TYPE_CHECKING:
-    from lstmstate.cli.report.console import Sheet
+    from lstmstate.cli.report.console import Column, Sheet
 
 
 def targets_document() -> Json:
@@ -32,27 +33,30 @@ def targets_document() -> Json:
 
 def targets_table(sheet: Sheet) -> None:
     """Print the programs that weights are exported for."""
-    rows = [
-        [row.key, row.program, " ".join(f".{kind}" for kind in row.kinds), row.state, _takes(row)]
-        for row in TARGETS
-    ]
-    sheet.table(
-        [(name, "name") for name in ("target", "program", "files", "state")] + [("takes", "left")],
-        rows,
-    )
+    rows = [[row.key, row.program, _files(row), row.state, _takes(row)] for row in TARGETS]
+    columns: list[Column] = [(name, "left") for name in ("target", "program", "files", "state")]
+    sheet.table([*columns, ("takes", "words")], rows)
+    kinds = ", ".join(f".{kind}" for kind in ARRAYS)
+    sheet.line(f"  arrays: {kinds}; state: the layout of its state, as for convert")
+
+
+def _files(row: Target) -> str:
+    if not set(ARRAYS) <= set(row.kinds):
+        return " ".join(f".{kind}" for kind in row.kinds)
+    return " ".join(["arrays", *(f".{kind}" for kind in row.kinds if kind not in ARRAYS)])
 
 
 def _takes(row: Target) -> str:
     """Return what its cells may have beyond the plain step."""
     if row is VARIABLES:
         return "any variable"
-    has = row.has
+    has, kinds = row.has, len(row.has.activations)
     projection = "projection" if has.wide_projection else "projection < units"
     parts = {
         "peepholes": has.peepholes,
         projection: has.narrow_projection,
         "clips": has.clips,
         "layer norm": has.layer_norm,
-        "any activation": len(has.activations) > 10,
+        "any activation" if kinds == len(ACTIVATIONS) else f"{kinds} activations": kinds > 1,
     }
-    return ", ".join(part for part, is_there in parts.items() if is_there) or "plain cells"
+    return "; ".join(part for part, is_there in parts.items() if is_there) or "plain cells"
