@@ -146,3 +146,13 @@ def test_bfloat16_is_kept_or_named(shell: Shell, tmp_path: Path, ending: str) ->
     assert notes(done) == ([] if ending != "npz" else [note])
     found = shell.json("inspect", f"{target}:v", "--slice", ":")
     assert np.array_equal(found["values"], (patterns.astype("u4") << 16).view("f4"))
+
+
+def test_cells_that_the_graph_contradicts_are_refused_without_the_flag(
+    shell: Shell, tmp_path: Path
+) -> None:
+    words = [SUNSPOTS, "--cell", "cell_0/basic_lstm_cell", "--to", "gates", "--forget-bias", "3"]
+    shell("export", *words, "-o", tmp_path / "a.npz", code=0)  # the option differs, not the cell
+    with pytest.raises(ValueError, match="engine cannot be 'graph'|`engine`"):
+        lstmstate.export(SUNSPOTS, tmp_path / "b.npz", to="gates", engine="graph")
+    assert not (tmp_path / "b.npz").exists()

@@ -40,6 +40,12 @@ class ExportOptions(Options):
         "SLICE",
         flags="--slice",
     )
+    engine: str = option(
+        "numpy: take the cells as they were recognised, though the graph does not confirm them.",
+        ("auto", "numpy"),
+        default="auto",
+        show_default=True,
+    )
     compare: bool = option(
         "Run the export in its program on random input; exit with 1 if it differs from ours.",
         flags="--check",
@@ -134,8 +140,10 @@ def _export_cells(
     from lstmstate.operations.export import ExportRequest, export_opened
 
     to, path = str(export_options.to), str(export_options.output)
-    options = RunOptions(given=arithmetic.given)
-    made = export_opened(ckpt, ExportRequest(to, path, part.cell, part.stack, options))
+    options = RunOptions(export_options.engine, arithmetic.given)
+    made = export_opened(
+        ckpt, ExportRequest(to, path, part.cell, part.stack, options, arithmetic.strict)
+    )
     common.note_options(made.loaded.settled, strict=arithmetic.strict)
     common.note(made.notes)
     with Outputs(force=export_options.force) as outputs:

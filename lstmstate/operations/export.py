@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lstmstate import __version__
-from lstmstate.arguments import name_nearest
+from lstmstate.arguments import name_nearest, one_of, refuse_others
 from lstmstate.engines.expressible import refuse_missing_parts
 from lstmstate.engines.network import Array, Network, no_states
 from lstmstate.engines.run_options import assumptions, remarks
@@ -194,6 +194,7 @@ class ExportRequest(NamedTuple):
         output: the file.
         cell, stack: the part of the checkpoint; the only one by default.
         options: of the cells, as for a run.
+        strict: whether to refuse a graph with operations after the outputs.
     """
 
     to: str
@@ -201,6 +202,7 @@ class ExportRequest(NamedTuple):
     cell: str | None = None
     stack: str | None = None
     options: RunOptions = RunOptions()
+    strict: bool = False
 
 
 def export_opened(ckpt: LSTMCheckpoint, request: ExportRequest) -> Export:
@@ -212,7 +214,12 @@ def export_opened(ckpt: LSTMCheckpoint, request: ExportRequest) -> Export:
     target = target_of(request.to)
     # Cells whose graph ends sequences in another way are refused where lengths can be fed.
     options = request.options._replace(has_lengths=target.takes_lengths)
-    loaded = ckpt.network(cell=request.cell, stack=request.stack).load(options)
+    try:
+        loaded = ckpt.network(cell=request.cell, stack=request.stack).load(options)
+    except UnsupportedError as error:
+        if "engine='graph'" in (error.advice or ""):
+            error.advice = None  # the graph's own step has no weights to export
+        raise
     with located(ckpt.prefix):
         if not isinstance(loaded.network, Network):
             raise UnsupportedError(
@@ -220,6 +227,8 @@ def export_opened(ckpt: LSTMCheckpoint, request: ExportRequest) -> Export:
                 tensor=loaded.route.name,
                 advice="run it here: `lstmstate run`",
             )
+        if request.strict and loaded.beyond:
+            raise UnsupportedError(loaded.beyond[0])
         return export_loaded(loaded, target, ckpt.prefix, request.output)
 
 
@@ -244,6 +253,7 @@ def export(
     cell: str | None = None,
     stack: str | None = None,
     force: bool = False,
+    engine: str = "auto",
     forget_bias: float | Recorded = RECORDED,
     cell_clip: float | Recorded | None = RECORDED,
     proj_clip: float | Recorded | None = RECORDED,
@@ -260,10 +270,12 @@ def export(
         to: the program: 'torch', 'keras', 'onnx', …
         cell, stack: the part of the checkpoint; the only one by default.
         force: whether to replace files that exist.
+        engine: "numpy" for the cells as recognised, though the graph does not confirm them.
         forget_bias, …, assume_defaults: as for `LSTMNetwork.run`.
         checksums: whether to verify the checksums of the checkpoint.
     """
-    options = RunOptions.of({"engine": "auto", **locals()})
+    refuse_others({"engine": engine}, {"engine": one_of(("auto", "numpy"))})
+    options = RunOptions.of(locals())
     request = ExportRequest(to, os.fspath(output), cell, stack, options)
     with Outputs(force=force) as outputs, open_checkpoint(checkpoint, checksums=checksums) as ckpt:
         made = export_opened(ckpt, request)
