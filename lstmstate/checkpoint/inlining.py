@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 
 from lstmstate.checkpoint import protobuf as wire
+from lstmstate.checkpoint.fused_ops import BLOCK_OPS, BLOCK_OUTPUTS
 from lstmstate.checkpoint.graph_node import Node, NodeReader
 from lstmstate.named_tuple import NamedTuple
 
@@ -26,9 +27,7 @@ _OUTPUTS: dict[str, tuple[str, ...]] = {
         ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"),
         ("y", "batch_mean", "batch_variance", "reserve_space_1", "reserve_space_2"),
     ),
-    **dict.fromkeys(
-        ("LSTMBlockCell", "BlockLSTM", "BlockLSTMV2"), ("i", "cs", "f", "o", "ci", "co", "h")
-    ),
+    **dict.fromkeys(BLOCK_OPS, BLOCK_OUTPUTS),
     "TensorArrayV3": ("handle", "flow"),
     "TensorArrayConcatV3": ("value", "lengths"),
     "TensorListPopBack": ("output_handle", "tensor"),

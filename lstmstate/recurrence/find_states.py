@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from lstmstate.checkpoint.fused_ops import BLOCK_STEPS
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.op_sets import CONCATS, MERGES
 from lstmstate.errors import UnsupportedError
@@ -29,7 +30,7 @@ Array = Any
 PRODUCTS = {
     **dict.fromkeys(("MatMul", "BatchMatMul", "BatchMatMulV2", "Conv2D", "Conv3D"), (0, 1)),
     "Einsum": (0, 1),
-    **dict.fromkeys(("LSTMBlockCell", "LSTMFusedCell"), (2,)),
+    **{name: (block.m,) for name, block in BLOCK_STEPS.items()},
 }
 # Operations that may be between the state after one step and the input of the next one: each
 # changes every element by itself.

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 
 from lstmstate.cells.from_graph.graph_cell import GraphCell, WiredStep
+from lstmstate.checkpoint.fused_ops import BLOCK_C, BLOCK_M
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.op_sets import CLIPS
@@ -62,7 +63,7 @@ def new_state(scope: Scope, wired: GraphCell, step: WiredStep, old: Collection[T
 
 def of_block(scope: Scope, node: Node, old: Collection[Tensor]) -> NewState:
     """Return the new state of an operation that is a whole step."""
-    c, m = Tensor(node.name, 1), Tensor(node.name, 6)
+    c, m = Tensor(node.name, BLOCK_C), Tensor(node.name, BLOCK_M)
     inner, own = {node.name}, node.name.rpartition("/")[0]
     problem = _describe_change(scope, c, old, inner) or _describe_change(scope, m, old, inner, own)
     return NewState(c, m, problem)

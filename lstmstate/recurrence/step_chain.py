@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import TypeVar
 
 from lstmstate.cells.from_graph.graph_cell import GraphCell, WiredStep
+from lstmstate.checkpoint.fused_ops import BLOCK_C, BLOCK_M, BLOCK_STEPS
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.op_sets import CONCATS, MERGES, SELECTS, SWITCHES
@@ -23,7 +24,6 @@ _CUTS = frozenset({"Split", "SplitV", "Slice", "StridedSlice"})
 _LAYING = CONCATS | _CUTS
 _CONSTANTS = VARIABLE_OPS | {"Const"}
 _CHOOSING = SELECTS | {"Identity"}
-_BLOCKS = frozenset({"LSTMBlockCell", "LSTMFusedCell"})
 _NEAR = 150  # nodes between a state and the next step: shards of a projection and clips
 _FAR = 400  # nodes of a step, from its gates back to its products
 
@@ -89,7 +89,7 @@ def _find_block_chains(scope: Scope) -> list[Chain]:
     """Return the chains of operations that compute one step each, such as LSTMBlockCell."""
     blocks: dict[frozenset[str], list[Node]] = {}
     for node in scope.nodes.values():
-        given = data_inputs(node) if node.op in _BLOCKS else []
+        given = data_inputs(node) if node.op in BLOCK_STEPS else []
         inside = any(_is_carried(scope, tensor) for tensor in given[1:3])
         if len(given) == 8 and not inside and not scope.is_inner(node.name):
             blocks.setdefault(_find_weights(scope, given[3:4]), []).append(node)
@@ -104,7 +104,7 @@ def _make_block_chain(scope: Scope, kernels: frozenset[str], steps: Sequence[Nod
     x, *read = zip(*(data_inputs(node)[:3] for node in steps), strict=True)
     c, m = (
         _find_states(scope, [Tensor(node.name, port) for node in steps], old)
-        for port, old in zip((1, 6), read, strict=True)
+        for port, old in zip((BLOCK_C, BLOCK_M), read, strict=True)
     )
     if c is None or m is None:
         return None
