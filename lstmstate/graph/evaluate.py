@@ -16,18 +16,11 @@ import numpy as np
 from lstmstate import limits
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph, split_port, uses
 from lstmstate.checkpoint.graph_node import Node
-from lstmstate.checkpoint.inlining import INLINED
+from lstmstate.checkpoint.inlining import INLINED, FunctionBody, read_functions
 from lstmstate.checkpoint.op_sets import EXITS, MERGES, RANDOM, SWITCHES, WHILES
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.dropout import before_dropout
-from lstmstate.graph.loops import (
-    FunctionBody,
-    Loop,
-    frames,
-    is_unchanged,
-    read_functions,
-    while_loop,
-)
+from lstmstate.graph.loops import Loop, frames, is_unchanged, while_loop
 from lstmstate.graph.operations import OPERATIONS, Precision, constant_array
 from lstmstate.graph.walk import Tensor, data_inputs, input_at, node_at
 from lstmstate.named_tuple import NamedTuple
