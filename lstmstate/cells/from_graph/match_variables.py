@@ -55,9 +55,9 @@ class GraphView:
         by_key = {variable.name: variable for variable in kept.values()}
         for key, node in graph.saved_names():
             variable = by_key.get(key) or kept.get(key[:-2] if key.endswith(":0") else key)
-            made = _variable_behind(graph, node.name)
+            made = graph.variable_behind(node)
             if variable is not None and made is not None:
-                self._keys.setdefault(made, variable)
+                self._keys.setdefault(made.name, variable)
         for path, variable in kept.items():
             full = variable.full_name or path
             if full in graph.nodes and graph.nodes[full].op in VARIABLE_OPS:
@@ -124,16 +124,3 @@ class GraphView:
         """Whether the graph lists a variable among those that are trained."""
         trainable = self.graph.trainable or frozenset()
         return any(name in trainable for name, stored in self._keys.items() if stored is variable)
-
-
-def _variable_behind(graph: Graph, name: str) -> str | None:
-    """Return the variable whose value a node hands to the operation that saves."""
-    for _ in range(6):
-        node = graph.nodes.get(name)
-        if node is None or node.op in VARIABLE_OPS:
-            return None if node is None else name
-        source = graph.source(node.inputs[0])[0] if node.inputs else None
-        if source is None:
-            return None
-        name = source.name
-    return None
