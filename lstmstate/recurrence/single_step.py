@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
-from lstmstate.cells.from_graph.graph_cell import GraphCell, WiredStep
+from lstmstate.cells.from_graph.graph_cell import GraphCell, GraphStep
 from lstmstate.checkpoint.fused_ops import BLOCK_C, BLOCK_M
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.graph_node import Node
@@ -40,7 +40,7 @@ class NewState(NamedTuple):
     doubt: str | None = None
 
 
-def new_state(scope: Scope, wired: GraphCell, step: WiredStep, old: Collection[Tensor]) -> NewState:
+def new_state(scope: Scope, wired: GraphCell, step: GraphStep, old: Collection[Tensor]) -> NewState:
     """Return the new state of a single step.
 
     It is the cell's result, unless the graph changes that into another value of the same shape:

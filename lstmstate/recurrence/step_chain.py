@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TypeVar
 
-from lstmstate.cells.from_graph.graph_cell import GraphCell, WiredStep
+from lstmstate.cells.from_graph.graph_cell import GraphCell, GraphStep
 from lstmstate.checkpoint.fused_ops import BLOCK_C, BLOCK_M, BLOCK_STEPS
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.graph_node import Node
@@ -27,7 +27,7 @@ _CHOOSING = SELECTS | {"Identity"}
 _NEAR = 150  # nodes between a state and the next step: shards of a projection and clips
 _FAR = 400  # nodes of a step, from its gates back to its products
 
-One = TypeVar("One", Node, WiredStep)  # how a step is known
+One = TypeVar("One", Node, GraphStep)  # how a step is known
 
 
 class Chain(NamedTuple):
@@ -145,7 +145,7 @@ def _trace_back(scope: Scope, start: Tensor, ends: Container[str]) -> str | None
 def _make_chain(
     scope: Scope,
     wired: GraphCell,
-    steps: Sequence[WiredStep],
+    steps: Sequence[GraphStep],
     recurrent: frozenset[str],
 ) -> Chain | None:
     """Return the chain of some steps, None if a tensor between them is not found.
@@ -180,7 +180,7 @@ def _set_new_state(chain: Chain, made: single_step.NewState) -> Chain:
 
 
 def _find_entries(
-    scope: Scope, step: WiredStep, c: Tensor, m: Tensor, x: Tensor
+    scope: Scope, step: GraphStep, c: Tensor, m: Tensor, x: Tensor
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Return the inputs of nodes that read c and m in a first step.
 
@@ -197,7 +197,7 @@ def _find_entries(
 
 
 def _step_nodes(
-    scope: Scope, step: WiredStep, ends: Container[str], stops: Container[str] = VARIABLE_OPS
+    scope: Scope, step: GraphStep, ends: Container[str], stops: Container[str] = VARIABLE_OPS
 ) -> list[Node]:
     """Return the nodes of a step, back from its new state.
 
@@ -223,7 +223,7 @@ def _find_old_c(scope: Scope, c_new: Node, c_old: Node) -> Tensor | None:
     return next((tensor for tensor in factors if tensor.node == c_old.name), None)
 
 
-def _find_products(scope: Scope, step: WiredStep) -> list[Node]:
+def _find_products(scope: Scope, step: GraphStep) -> list[Node]:
     """Return the products that the gates of a step are computed from."""
     nodes = _step_nodes(scope, step, {step.c_old.name}, PRODUCTS.keys() | VARIABLE_OPS)
     return [node for node in nodes if node.op in PRODUCTS]
@@ -244,7 +244,7 @@ def _is_carried(scope: Scope, tensor: Tensor) -> bool:
     return node.op in MERGES
 
 
-def _find_recurrent(scope: Scope, chains_of: Iterable[Sequence[WiredStep]]) -> frozenset[str]:
+def _find_recurrent(scope: Scope, chains_of: Iterable[Sequence[GraphStep]]) -> frozenset[str]:
     """Return the weights of m, if the input has weights of its own."""
     return frozenset(
         name
@@ -257,7 +257,7 @@ def _find_recurrent(scope: Scope, chains_of: Iterable[Sequence[WiredStep]]) -> f
 
 
 def _find_operands(
-    scope: Scope, step: WiredStep, recurrent: frozenset[str]
+    scope: Scope, step: GraphStep, recurrent: frozenset[str]
 ) -> tuple[Tensor | None, Tensor | None]:
     """Return the tensors of x and of the old m that a step multiplies with its weights."""
     if step.m_old is not None and step.x is not None:

@@ -18,7 +18,7 @@ from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.op_sets import SUMMING
 
 
-def find_wired_cells(graph: Graph) -> list[GraphCell]:
+def find_graph_cells(graph: Graph) -> list[GraphCell]:
     """Return the cells of a graph, the steps of an unrolled or reused one as one."""
     cells: dict[tuple[str, ...], GraphCell] = {}
     for step in _find_steps(graph):

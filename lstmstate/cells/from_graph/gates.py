@@ -16,7 +16,7 @@ from lstmstate.cells.from_graph.options import (
     MULTIPLYING,
     NORM_OPS,
     PRODUCTS,
-    Step,
+    GateStep,
     matrices,
     normalises,
     other,
@@ -135,7 +135,7 @@ def _read_gates(
         if found.i is not None:
             letters[found.i] = "i"
         wired.gate_order = "".join(letters[port] for port in range(gates))
-        step = Step(
+        step = GateStep(
             c_new=found.c_new,
             c_old=found.c_old,
             forget=walk.operand(graph, found.forget, 0),

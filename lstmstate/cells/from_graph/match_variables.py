@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 
-from lstmstate.cells.from_graph.find_cells import find_wired_cells
+from lstmstate.cells.from_graph.find_cells import find_graph_cells
 from lstmstate.cells.from_graph.gates import is_multiplied, is_plain_product
 from lstmstate.cells.from_graph.graph_cell import GraphCell
 from lstmstate.cells.from_graph.recurrences import recurrences
@@ -63,7 +63,7 @@ class GraphView:
             if full in graph.nodes and graph.nodes[full].op in VARIABLE_OPS:
                 self._keys.setdefault(full, variable)
         self.graph = graph
-        self.cells = find_wired_cells(graph)
+        self.cells = find_graph_cells(graph)
         self.time_major = time_major(graph)
         self.by_kernel: dict[str, GraphCell] = {}
         for wired in self.cells:
@@ -112,7 +112,7 @@ class GraphView:
         )
 
     def cell_of(self, roles: Mapping[str, tuple[str, ...]]) -> GraphCell | None:
-        """Return the wired cell that has one of these variables as its kernel."""
+        """Return the graph's cell that has one of these variables as its kernel."""
         named = (self.by_kernel.get(name) for stored in roles.values() for name in stored)
         return next((wired for wired in named if wired is not None), None)
 
