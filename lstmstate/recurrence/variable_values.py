@@ -16,7 +16,7 @@ from lstmstate.named_tuple import NamedTuple
 
 # The numbers of the inputs for keys and slices.
 _RESTORES = {"RestoreV2": (1, 2), "RestoreSlice": (1, 2), "Restore": (1, None)}
-_LAYING = frozenset({"Identity", "Reshape"})  # between a restored value and its variable
+_PASSES_RESTORED = frozenset({"Identity", "Reshape"})  # between a restored value and its variable
 _SLICE = re.compile(r"(\d+(?: \d+)*) ((?:-|\d+,\d+)(?::(?:-|\d+,\d+))*)")
 
 
@@ -104,7 +104,7 @@ def _find_restored_keys(graph: Graph) -> dict[str, _Key]:
     for node in graph.nodes.values():
         given = data_inputs(node) if node.op in ASSIGNS else []
         if len(given) == 2:
-            made = past(graph.nodes, given[1], _LAYING)
+            made = past(graph.nodes, given[1], _PASSES_RESTORED)
             source = node_at(graph.nodes, made)
             if source.op in _RESTORES:
                 keys, extents = (
