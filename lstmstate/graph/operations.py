@@ -37,7 +37,6 @@ Array = Any  # its type is that of the graph's computation
 Function = Callable[..., Any]
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
-_FLOATS = {"f2": np.float16, "f4": np.float32, "f8": np.float64}
 
 
 class Precision(NamedTuple):
