@@ -26,7 +26,7 @@ from writers import (
 )
 
 from lstmstate.cells import Option, shapes
-from lstmstate.cells.from_graph.find_cells import find_wired_cells
+from lstmstate.cells.from_graph.find_cells import find_graph_cells
 from lstmstate.cells.shapes import Shapes, Widths
 
 # ---- other layers, by names and shapes alone: their sizes would fit four gates
@@ -409,7 +409,7 @@ def test_a_matrix_used_by_a_gradient_is_not_a_projection() -> None:
 
     graph = opened(build).graph
     assert graph is not None
-    (cell,) = find_wired_cells(graph)
+    (cell,) = find_graph_cells(graph)
     made = [graph.nodes[name] for name in cell.outputs]
     assert [node.op for node in made] == ["Mul", "MatMul"] * 2
     assert not any(node.name.startswith("gradients") for node in made)

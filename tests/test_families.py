@@ -25,7 +25,7 @@ from lstmstate import LSTMCell, open_checkpoint
 from lstmstate.cells import Cell, Option, StateWidths
 from lstmstate.cells.families import BY_OPERATION, FAMILIES
 from lstmstate.cells.family import Family
-from lstmstate.cells.from_graph.fused_ops import BLOCKS
+from lstmstate.checkpoint.fused_ops import BLOCK_OPS
 from lstmstate.engines.tensorflow_cells import CLASSES
 from lstmstate.engines.weights import FORMS
 from lstmstate.state.state import LSTMState
@@ -429,8 +429,8 @@ def test_each_family_has_a_form_or_the_reason_why_it_has_none() -> None:
 
 
 def test_each_operation_of_graphs_is_one_family() -> None:
-    assert set(BY_OPERATION) == set(BLOCKS)
-    for operation, block in BLOCKS.items():
+    assert set(BY_OPERATION) == set(BLOCK_OPS)
+    for operation, block in BLOCK_OPS.items():
         family = BY_OPERATION[operation]
         assert family.is_block
         assert family.gate_order == block.gate_order

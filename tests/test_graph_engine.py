@@ -801,6 +801,20 @@ def test_repeated_steps_of_a_graph_are_found(order: Any, tmp_path: Path) -> None
     assert (loaded.engine, loaded.network.is_bidirectional) == ("graph", order(0) != 0)
 
 
+def test_unrolled_layers_whose_states_are_one_array_are_a_stack(tmp_path: Path) -> None:
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            cells = [tf.nn.rnn_cell.BasicLSTMCell(UNITS, state_is_tuple=False) for _ in range(2)]
+        stack = tf.nn.rnn_cell.MultiRNNCell(cells, state_is_tuple=False)
+        zeros = tf.zeros_like(state.c)
+        begin = tf.concat([*state, zeros, zeros], 1)
+        outputs, last = tf.nn.static_rnn(stack, tf.unstack(x, STEPS, 1), begin)
+        return tf.stack(outputs, 1), tf.split(last, 4, 1)
+
+    assert saved(tmp_path, build).assert_loaded_run(layers=2).confirmed
+
+
 def test_c_and_m_that_start_as_one_tensor_are_fed_separately(tmp_path: Path) -> None:
     def both(tf: Any, state: Any) -> tuple[Any, Any]:
         zeros = tf.zeros([BATCH, UNITS])

@@ -17,7 +17,7 @@ import lstmstate
 from lstmstate.cells import Option
 from lstmstate.cells.from_graph.alike_steps import Kind, Places
 from lstmstate.cells.from_graph.gates import read_split_step
-from lstmstate.cells.from_graph.graph_cell import GraphCell, WiredStep
+from lstmstate.cells.from_graph.graph_cell import GraphCell, GraphStep
 from lstmstate.cells.from_graph.unexplained import Walk
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
@@ -405,7 +405,7 @@ def test_equal_steps_are_read_once(
         read.append(split.name)
         return read_split_step(graph, split)
 
-    def explained(walk: Walk, step_at: WiredStep) -> None:
+    def explained(walk: Walk, step_at: GraphStep) -> None:
         read.append(step_at.c_new.name)
         walked(walk, step_at)
 

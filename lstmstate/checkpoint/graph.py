@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
+from itertools import chain, repeat
 
 from lstmstate import limits
 from lstmstate.checkpoint import kinds
@@ -23,7 +24,8 @@ from lstmstate.files.reader import LFS_POINTER, read_whole
 from lstmstate.named_tuple import NamedTuple
 
 VARIABLE_OPS = frozenset({"Variable", "VariableV2", "VarHandleOp", "AutoReloadVariable"})
-_SAVE_OPS = {"SaveV2": (1, 3), "SaveSlices": (1, 3), "Save": (1, 2)}  # op: (names, first value)
+# The numbers of the inputs for keys, slices and the first value in the operations of a Saver.
+_SAVE_OPS = {"SaveV2": (1, 2, 3), "SaveSlices": (1, 2, 3), "Save": (1, None, 2)}
 
 # GraphDef.versions.producer → release, for graphs that do not name it (before 0.12).
 # Source: core/public/version.h at each tag.
@@ -212,18 +214,35 @@ class Graph:
 
         A Saver may save a variable under any name, which the operation that saves shows.
         """
+        return ((key, node) for key, _, node in self.saved_slices())
+
+    def saved_slices(self) -> Iterator[tuple[str, str, Node]]:
+        """Yield a key, the slice that is saved under it ("" for a whole value), and the node."""
         lists: dict[str, list[str]] = {}
+
+        def strings(values: list[Node | None], at: int | None) -> list[str]:
+            node = values[at] if at is not None and at < len(values) else None
+            if node is None or node.op != "Const":
+                return []
+            if node.name not in lists:
+                lists[node.name] = node.strings()
+            return lists[node.name]
+
         for node in self.of(_SAVE_OPS):
-            names, first = _SAVE_OPS[node.op]
+            keys_at, slices_at, first = _SAVE_OPS[node.op]
             values = [self.source(tensor)[0] for tensor in node.inputs if tensor[:1] != "^"]
-            keys = values[names] if names < len(values) else None
-            if keys is not None and keys.op == "Const":
-                if keys.name not in lists:
-                    lists[keys.name] = keys.strings()
-                self.spend(len(values))
-                for key, value in zip(lists[keys.name], values[first:], strict=False):
-                    if value is not None:
-                        yield key, value
+            slices = chain(strings(values, slices_at), repeat(""))
+            self.spend(len(values))
+            saved = zip(strings(values, keys_at), slices, values[first:], strict=False)
+            yield from ((key, extents, value) for key, extents, value in saved if value)
+
+    def variable_behind(self, node: Node | None) -> Node | None:
+        """Return the variable whose value a node passes on, None if there is none near."""
+        for _ in range(6):
+            if node is None or node.op in VARIABLE_OPS:
+                return node
+            node = self.source(node.inputs[0])[0] if node.inputs else None
+        return None
 
 
 def uses(nodes: Mapping[str, Node]) -> dict[str, list[tuple[Node, int]]]:

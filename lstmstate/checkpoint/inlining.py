@@ -9,9 +9,10 @@ does in loops of 1.x. Message: core/framework/function.proto (v1.15.0).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from lstmstate.checkpoint import protobuf as wire
+from lstmstate.checkpoint.fused_ops import BLOCK_OPS, BLOCK_OUTPUTS
 from lstmstate.checkpoint.graph_node import Node, NodeReader
 from lstmstate.named_tuple import NamedTuple
 
@@ -26,9 +27,7 @@ _OUTPUTS: dict[str, tuple[str, ...]] = {
         ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"),
         ("y", "batch_mean", "batch_variance", "reserve_space_1", "reserve_space_2"),
     ),
-    **dict.fromkeys(
-        ("LSTMBlockCell", "BlockLSTM", "BlockLSTMV2"), ("i", "cs", "f", "o", "ci", "co", "h")
-    ),
+    **dict.fromkeys(BLOCK_OPS, BLOCK_OUTPUTS),
     "TensorArrayV3": ("handle", "flow"),
     "TensorArrayConcatV3": ("value", "lengths"),
     "TensorListPopBack": ("output_handle", "tensor"),
@@ -39,6 +38,7 @@ _OUTPUTS: dict[str, tuple[str, ...]] = {
     "TopKV2": ("values", "indices"),
 }
 
+_Fields = dict[int, list[wire.Value]]
 Returns = dict[str, list[list[str]]]
 Arguments = dict[str, tuple[str, int]]
 
@@ -54,83 +54,105 @@ def inline_functions(
         returns: receives for each caller the tensors that the functions laid in there return.
         taken: receives for each node that is an argument its caller, and which argument it is.
     """
-    bodies = wire.all_bytes(wire.message(library).get(1))
     # The scope of a body is a number: a long name would be repeated for every node.
-    functions = dict(_function(body, f"{INLINED}{number}") for number, body in enumerate(bodies))
+    functions = {
+        _signature(wire.message(data))[0]: (data, f"{INLINED}{number}")
+        for number, data in enumerate(_definitions(library))
+    }
     queue = deque(nodes.values())
     while queue:
         caller = queue.popleft()
         for attribute, before in _CALLS.items() if functions else ():
-            function = functions.pop(caller.function(attribute) or "", None)
-            if function is not None:
+            data, scope = functions.pop(caller.function(attribute) or "", (None, ""))
+            if data is not None:
                 given = [tensor for tensor in caller.inputs if not tensor.startswith("^")]
-                built, outputs = function.build(caller.name, given[before:])
+                body = read_function(data)
+                built = _lay_in(body, scope, caller.name, given[before:])
+                outputs = [f"{scope}/{tensor}" for tensor in body.returns]
                 returns.setdefault(caller.name, []).append(outputs)
-                for at, argument in enumerate(function.arguments):
-                    taken[argument] = caller.name, at
+                for at, argument in enumerate(body.arguments):
+                    taken[f"{scope}/{argument}"] = caller.name, at
                 queue.extend(built)
                 yield from built
 
 
-class _Function(NamedTuple):
-    """The body of a function, to be laid in.
+def _lay_in(body: FunctionBody, scope: str, frame: str, given: Sequence[str]) -> list[Node]:
+    """Return the nodes of a function for a call, under a scope."""
+
+    def within(tensor: str) -> str:
+        control = "^" if tensor.startswith("^") else ""
+        return f"{control}{scope}/{tensor.removeprefix('^')}"
+
+    return [
+        *(
+            Node(f"{scope}/{argument}", "Enter", [value], [], frame)
+            for argument, value in zip(body.arguments, given, strict=False)
+        ),
+        *(
+            Node(f"{scope}/{node.name}", node.op, [*map(within, node.inputs)], node.attributes)
+            for node in body.nodes.values()
+        ),
+    ]
+
+
+class FunctionBody(NamedTuple):
+    """A function of a graph.
 
     Attributes:
-        scope: the prefix of the names of its nodes.
-        arguments: the nodes that are its arguments.
-        returned: the tensors that it returns, as it writes them.
-        bodies: its NodeDefs.
+        arguments: the names of its arguments, in order.
+        returns: the tensors of its body that it returns, in order.
+        nodes: its operations by name, with inputs written "node:port" as in a graph.
     """
 
-    scope: str
-    arguments: list[str]
-    returned: list[str]
-    bodies: list[bytes]
-
-    def build(self, frame: str, given: list[str]) -> tuple[list[Node], list[str]]:
-        """Return the nodes for a call, and the tensors that they return."""
-        parsed = [*map(NodeReader().node, self.bodies)]
-        kinds = {node.name: node.op for node in parsed}
-
-        def tensor(text: str) -> str:
-            control = "^" if text.startswith("^") else ""
-            return f"{control}{self.scope}/{as_in_graph(text.removeprefix('^'), kinds)}"
-
-        nodes = [
-            Node(argument, "Enter", [value], [], frame)
-            for argument, value in zip(self.arguments, given, strict=False)
-        ]
-        nodes += [
-            Node(f"{self.scope}/{node.name}", node.op, [*map(tensor, node.inputs)], node.attributes)
-            for node in parsed
-        ]
-        return nodes, [*map(tensor, self.returned)]
+    arguments: tuple[str, ...]
+    returns: tuple[str, ...]
+    nodes: Mapping[str, Node]
 
 
-def _function(data: bytes, scope: str) -> tuple[str, _Function]:
-    """Read a FunctionDef: 1 signature, 3 node_def, 4 ret {1 output_arg, 2 tensor}.
+def read_functions(library: bytes) -> dict[str, FunctionBody]:
+    """Return the functions of a library by name."""
+    every = _definitions(library)
+    return {_signature(wire.message(data))[0]: read_function(data) for data in every}
 
-    A signature is {1 name, 2 repeated input_arg {1 name}, 3 repeated output_arg {1 name}}.
+
+def read_function(data: bytes) -> FunctionBody:
+    """Read a FunctionDef: 1 signature, 3 repeated node_def, 4 map ret."""
+    fields = wire.message(data)
+    _, arguments, results = _signature(fields)
+    nodes = {node.name: node for node in map(NodeReader().node, wire.all_bytes(fields.get(3)))}
+    kinds = {name: node.op for name, node in nodes.items()}
+    pairs = [wire.message(entry) for entry in wire.all_bytes(fields.get(4))]
+    returned = {_text(pair, 1): _text(pair, 2) for pair in pairs}
+    return FunctionBody(
+        arguments,
+        tuple(as_in_graph(returned.get(result, ""), kinds) for result in results),
+        {
+            name: Node(name, node.op, [as_in_graph(t, kinds) for t in node.inputs], node.attributes)
+            for name, node in nodes.items()
+        },
+    )
+
+
+def _definitions(library: bytes) -> list[bytes]:
+    """Return the functions of a FunctionDefLibrary {1 repeated FunctionDef}."""
+    return wire.all_bytes(wire.message(library).get(1)) if library else []
+
+
+def _signature(fields: _Fields) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """Return the name of a function, and the names of its arguments and results.
+
+    Message: {1 name, 2 repeated input_arg {1 name}, 3 repeated output_arg {1 name}}.
     """
-    found = wire.message(data)
-    signature = wire.message(wire.merge(found.get(1)))
-    name = wire.text(wire.last_bytes(signature.get(1)))
+    signature = wire.message(wire.merge(fields.get(1)))
     arguments, results = (
-        [
-            wire.text(wire.last_bytes(wire.message(argument).get(1)))
-            for argument in wire.all_bytes(signature.get(field))
-        ]
+        tuple(_text(wire.message(one), 1) for one in wire.all_bytes(signature.get(field)))
         for field in (2, 3)
     )
-    entries = [wire.message(entry) for entry in wire.all_bytes(found.get(4))]
-    returned = {
-        wire.text(wire.last_bytes(entry.get(1))): wire.text(wire.last_bytes(entry.get(2)))
-        for entry in entries
-    }
-    texts = [returned.get(result, "") for result in results]
-    return name, _Function(
-        scope, [f"{scope}/{one}" for one in arguments], texts, wire.all_bytes(found.get(3))
-    )
+    return _text(signature, 1), arguments, results
+
+
+def _text(fields: _Fields, number: int) -> str:
+    return wire.text(wire.last_bytes(fields.get(number)))
 
 
 def as_in_graph(tensor: str, kinds: Mapping[str, str]) -> str:

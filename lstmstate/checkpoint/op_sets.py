@@ -11,6 +11,8 @@ NEXTS = frozenset({"NextIteration", "RefNextIteration"})
 _OF_FRAMES = ENTERS | EXITS | MERGES | SWITCHES | NEXTS
 WHILES = frozenset({"While", "StatelessWhile"})
 LOOP_RESULTS = EXITS | WHILES
+CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
+BRANCHES = frozenset({"If", "StatelessIf"})
 
 # Operations that hand on their first input unchanged (or rounded, to train for quantisation).
 PASSING = _OF_FRAMES | frozenset(

@@ -16,18 +16,11 @@ import numpy as np
 from lstmstate import limits
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph, split_port, uses
 from lstmstate.checkpoint.graph_node import Node
-from lstmstate.checkpoint.inlining import INLINED
-from lstmstate.checkpoint.op_sets import EXITS, MERGES, RANDOM, SWITCHES, WHILES
+from lstmstate.checkpoint.inlining import INLINED, FunctionBody, read_functions
+from lstmstate.checkpoint.op_sets import BRANCHES, CALLS, EXITS, MERGES, RANDOM, SWITCHES, WHILES
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.dropout import before_dropout
-from lstmstate.graph.loops import (
-    FunctionBody,
-    Loop,
-    frames,
-    is_unchanged,
-    read_functions,
-    while_loop,
-)
+from lstmstate.graph.loops import Loop, frames, is_unchanged, while_loop
 from lstmstate.graph.operations import OPERATIONS, Precision, constant_array
 from lstmstate.graph.walk import Tensor, data_inputs, input_at, node_at
 from lstmstate.named_tuple import NamedTuple
@@ -35,8 +28,6 @@ from lstmstate.named_tuple import NamedTuple
 Array = Any
 # Operations at which data enters a graph: placeholders, queues, iterators.
 _SOURCES = ("Placeholder", "IteratorGetNext", "OneShotIterator", "QueueDequeue", "FIFOQueue")
-CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
-_BRANCHES = frozenset({"If", "StatelessIf"})
 # Operations whose outputs are modified in place: each run evaluates them again.
 _FRESH = ("TensorArray", "EmptyTensorList", "TensorListReserve")
 _DEAD = object()
@@ -549,7 +540,7 @@ class _Compiler:
         self._operations.add(node.op)
         if is_source(node):
             raise UnfedError(node, tensor)
-        if node.op in CALLS | _BRANCHES:
+        if node.op in CALLS | BRANCHES:
             return self._make_call(node)
         kept = before_dropout(self._scope.nodes, node)
         if kept is not None:
@@ -604,7 +595,7 @@ class _Compiler:
 
     def _make_call(self, node: Node) -> _Made:
         """Return a call of a function, or of one of two branches."""
-        names = ("then_branch", "else_branch") if node.op in _BRANCHES else ("f",)
+        names = ("then_branch", "else_branch") if node.op in BRANCHES else ("f",)
         bodies = [self._scope.functions.get(node.function(name) or "") for name in names]
         plans = []
         for body in bodies:

@@ -20,6 +20,14 @@ import numpy as np
 from lstmstate import limits
 from lstmstate.checkpoint import dtypes
 from lstmstate.checkpoint import protobuf as wire
+from lstmstate.checkpoint.fused_ops import (
+    BLOCK_C,
+    BLOCK_M,
+    BLOCK_STEPS,
+    CUDNN_OPS,
+    BlockOptions,
+    block_options,
+)
 from lstmstate.checkpoint.graph_node import Node, partial_shape
 from lstmstate.checkpoint.tensor_proto import tensor_value
 from lstmstate.errors import CorruptError, UnsupportedError
@@ -29,7 +37,6 @@ Array = Any  # its type is that of the graph's computation
 Function = Callable[..., Any]
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
-_FLOATS = {"f2": np.float16, "f4": np.float32, "f8": np.float64}
 
 
 class Precision(NamedTuple):
@@ -624,13 +631,13 @@ def _log_softmax(value: Array) -> Array:
 
 def _block_cell(node: Node, precision: Precision) -> Function:
     """LSTMBlockCell: (x, c, m, kernel, w_i, w_f, w_o, bias) to i, c, f, o, j, act(c), m."""
-    options = _block_options(node)
+    options = block_options(node)
     return lambda x, c, m, kernel, *rest: _block_step(options, x, c, m, kernel, *rest)
 
 
 def _block_sequence(node: Node, precision: Precision) -> Function:
     """BlockLSTM: the number of steps, x `[time, batch, input]`, then as LSTMBlockCell."""
-    options = _block_options(node)
+    options = block_options(node)
 
     def run(steps: Array, x: Array, c: Array, m: Array, kernel: Array, *rest: Array) -> Any:
         found = []
@@ -638,7 +645,7 @@ def _block_sequence(node: Node, precision: Precision) -> Function:
         for row in x[:valid]:
             one = _block_step(options, row, c, m, kernel, *rest)
             found.append(one)
-            c, m = one[1], one[6]
+            c, m = one[BLOCK_C], one[BLOCK_M]
         blank = np.zeros((len(x) - valid, *c.shape), c.dtype)
         return tuple(
             np.concatenate([np.stack(parts), blank]) if found else blank
@@ -648,26 +655,8 @@ def _block_sequence(node: Node, precision: Precision) -> Function:
     return run
 
 
-class _BlockOptions(NamedTuple):
-    order: str
-    forget_bias: float
-    clip: float
-    peepholes: bool
-
-
-def _block_options(node: Node) -> _BlockOptions:
-    second = node.op == "BlockLSTMV2"
-    bias, clip = node.real("forget_bias"), node.real("cell_clip")
-    return _BlockOptions(
-        "ifjo" if second else "ijfo",
-        0.0 if second else 1.0 if bias is None else bias,
-        (0.0 if second else 3.0) if clip is None else clip,
-        bool(node.number("use_peephole")),
-    )
-
-
 def _block_step(
-    options: _BlockOptions,
+    options: BlockOptions,
     x: Array,
     c: Array,
     m: Array,
@@ -678,7 +667,7 @@ def _block_step(
     bias: Array,
 ) -> tuple[Array, ...]:
     columns = _product(np.concatenate([x, m], 1), kernel) + bias
-    gates = dict(zip(options.order, np.split(columns, 4, 1), strict=True))
+    gates = dict(zip(options.gate_order, np.split(columns, 4, 1), strict=True))
     i, j = gates["i"], np.tanh(gates["j"])
     f, o = gates["f"] + x.dtype.type(options.forget_bias), gates["o"]
     if options.peepholes:
@@ -969,11 +958,9 @@ OPERATIONS: dict[str, Maker] = {
     "Softmax": _as_it_is(_softmax),
     "LogSoftmax": _as_it_is(_log_softmax),
     "L2Loss": _as_it_is(lambda value: np.asarray(np.square(value).sum() / 2, value.dtype)),
-    "LSTMBlockCell": _block_cell,
-    "LSTMFusedCell": _block_cell,
-    "BlockLSTM": _block_sequence,
-    "BlockLSTMV2": _block_sequence,
-    **dict.fromkeys(("CudnnRNN", "CudnnRNNV2", "CudnnRNNV3"), _cudnn_rnn),
+    **dict.fromkeys(BLOCK_STEPS, _block_cell),
+    **dict.fromkeys(("BlockLSTM", "BlockLSTMV2"), _block_sequence),
+    **dict.fromkeys(CUDNN_OPS, _cudnn_rnn),
     "FakeQuantWithMinMaxArgs": _fake_quant,
     "FakeQuantWithMinMaxVars": _fake_quant,
     "FakeQuantWithMinMaxVarsPerChannel": _fake_quant,

@@ -29,7 +29,7 @@ Array = Any
 _OPEN = 6  # the size of an unknown axis, large enough for every second step to be several steps
 _FAR = 400  # operations after the outputs
 _REDUCTIONS = frozenset("Mean Sum Prod Max Min All Any ArgMax ArgMin L2Loss".split())
-_LAYING = frozenset(
+_REARRANGES_OUTPUTS = frozenset(
     """
     Identity IdentityN StopGradient PreventGradient CheckNumerics EnsureShape Snapshot Print
     Reshape ExpandDims Squeeze Transpose Cast Pack Unpack Concat ConcatV2 Split SplitV Slice
@@ -79,7 +79,7 @@ def after(network: GraphNetwork, recurrences: Recurrences) -> list[str]:
     others = _find_others(scope.nodes, probe.given(known), made, reached)
     losses = _find_losses(scope, others)
     compared = _find_compared(scope.nodes, network, made, losses)
-    hidden = _LAYING | WHILES if found else _LAYING
+    hidden = _REARRANGES_OUTPUTS | WHILES if found else _REARRANGES_OUTPUTS
     for name, path in others.items():
         if _is_last(scope, name, others.keys() - losses, losses, compared):
             found += [op for op in path if op not in hidden] or path
@@ -196,12 +196,12 @@ def _find_others(
             is_sequence = bool(fits)
         else:
             before = {tensor.node for tensor in values_into(nodes, nodes[name])}
-            is_near = nodes[name].op in _LAYING | ELEMENTWISE
+            is_near = nodes[name].op in _REARRANGES_OUTPUTS | ELEMENTWISE
             is_sequence = is_near and not sequences.isdisjoint(before)
         if is_sequence:
             sequences.add(name)
             path = _find_path(nodes, name, reached)
-            if not _LAYING.issuperset(path) or (fits and _is_part(value, fits, made)):
+            if not _REARRANGES_OUTPUTS.issuperset(path) or (fits and _is_part(value, fits, made)):
                 others[name] = path
     return others
 

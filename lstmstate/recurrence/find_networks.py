@@ -40,7 +40,7 @@ _OPTIONAL = "PlaceholderWithDefault"
 
 
 # Operations that only rearrange a state, and those that make a state of zeros.
-_LAYING = frozenset(
+_REARRANGES_STATES = frozenset(
     """
     Split SplitV Slice StridedSlice Unpack Pack Concat ConcatV2 Identity Reshape Squeeze ExpandDims
     Cast Transpose Fill Tile BroadcastTo ZerosLike Enter RefEnter GatherV2 Gather
@@ -340,7 +340,7 @@ def _find_fed_start(
     fed = [states[at] for at in way.recurrences if at < count]
     fed += [one for one in probe.fed_at(way.sources) if one.tensor.node not in data]
     held = [one for one in fed if len(one.sizes or ()) > 1 and (one.sizes or (0,))[-1] in widths]
-    changing = [node.op for node in way.operations if node.op not in _LAYING]
+    changing = [node.op for node in way.operations if node.op not in _REARRANGES_STATES]
     if way.variables:  # the mask of a stored state, or a factor of a product, is not a state
         is_made = not PRODUCTS.keys().isdisjoint(changing)
         fed = held if is_made else [one for one in fed if (one.sizes or (0,))[-1] in widths]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from lstmstate.checkpoint.fused_ops import BLOCK_STEPS
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.op_sets import CONCATS, MERGES
 from lstmstate.errors import UnsupportedError
@@ -29,7 +30,7 @@ Array = Any
 PRODUCTS = {
     **dict.fromkeys(("MatMul", "BatchMatMul", "BatchMatMulV2", "Conv2D", "Conv3D"), (0, 1)),
     "Einsum": (0, 1),
-    **dict.fromkeys(("LSTMBlockCell", "LSTMFusedCell"), (2,)),
+    **{name: (block.m,) for name, block in BLOCK_STEPS.items()},
 }
 # Operations that may be between the state after one step and the input of the next one: each
 # changes every element by itself.
@@ -55,7 +56,7 @@ _DRAWS = 4  # several random inputs, as a step may be skipped for some of them
 Path = tuple[tuple[int, ...], ...]
 
 
-class Part(NamedTuple):
+class StatePart(NamedTuple):
     """A part of a loop variable.
 
     Attributes:
@@ -78,15 +79,15 @@ def take(whole: Array, path: Path, lead: int = 0) -> Array:
     return whole
 
 
-class Pair(NamedTuple):
+class StatePair(NamedTuple):
     """c and m of one cell.
 
     Attributes:
         products: the names of the products that m goes into.
     """
 
-    c: Part
-    m: Part
+    c: StatePart
+    m: StatePart
     products: tuple[str, ...]
 
 
@@ -103,7 +104,7 @@ class Causes(NamedTuple):
     jumps: str | None = None
 
 
-class Step:
+class LoopStep:
     """One step of a loop, evaluated on made-up values.
 
     Attributes:
@@ -172,7 +173,7 @@ class Step:
         """Evaluate a plan of this step."""
         return plan.run({**self._outside, **values})
 
-    def _take_apart(self, probe: Probe, targets: Sequence[Tensor]) -> list[Part]:
+    def _take_apart(self, probe: Probe, targets: Sequence[Tensor]) -> list[StatePart]:
         """Return the parts that the step joins, in the order of the variables."""
         drafts = [
             (number, draft)
@@ -185,20 +186,20 @@ class Step:
         self._shapes = dict(zip(parts, shapes, strict=True))
         return parts
 
-    def width(self, part: Part) -> int:
+    def width(self, part: StatePart) -> int:
         """Return the size of a part's last axis."""
         return int(self._shapes[part][-1])
 
-    def spatial(self, part: Part) -> tuple[int, ...]:
+    def spatial(self, part: StatePart) -> tuple[int, ...]:
         """Return the sizes of a part's axes between the batch and the last."""
         return tuple(map(int, self._shapes[part][1:-1]))
 
-    def dtype(self, part: Part) -> str:
+    def dtype(self, part: StatePart) -> str:
         """Return the NumPy type of a part."""
         read = self._recurrence.loop.variables[part.number].read
         return str(self._outside[read].dtype) if read in self._outside else "float32"
 
-    def elements_into(self, pair: Pair) -> frozenset[Tensor]:
+    def elements_into(self, pair: StatePair) -> frozenset[Tensor]:
         """Return the elements that are the input of a cell.
 
         They go into its products, or change its new state, also if the old state is zero: an
@@ -224,7 +225,7 @@ class Step:
                 return frozenset(found)
         return self.used
 
-    def masks(self, pairs: Sequence[Pair]) -> frozenset[Tensor]:
+    def masks(self, pairs: Sequence[StatePair]) -> frozenset[Tensor]:
         """Return the boolean elements that keep all states unchanged if they are false."""
         base = self.draw()
         variables = self._recurrence.loop.variables
@@ -241,7 +242,7 @@ class Step:
                     found.add(element)
         return frozenset(found)
 
-    def variables(self, pair: Pair) -> tuple[str, ...]:
+    def variables(self, pair: StatePair) -> tuple[str, ...]:
         """Return the nodes of a cell's weights: those multiplied with m, or used for the new c."""
         nodes, outer = self._inside.nodes, self._outer
         starts = [tensor for name in pair.products for tensor in data_inputs(nodes[name])[1:]]
@@ -279,7 +280,7 @@ class Step:
                 ]
         return changed[:, :count], changed[:, count:]
 
-    def other_causes(self, pairs: Sequence[Pair]) -> Causes:
+    def other_causes(self, pairs: Sequence[StatePair]) -> Causes:
         """Return the causes of the new c and m besides x and the states.
 
         A step that reads its number may differ later from the steps that are tried; one that reads
@@ -343,7 +344,7 @@ class Step:
             and any(is_fed(scope, loop, one) for one in data_inputs(nodes[name]))
         ]
 
-    def pairs(self) -> list[Pair]:
+    def pairs(self) -> list[StatePair]:
         """Return c and m of each cell, in the order of the variables."""
         if len(self.parts) < 2:
             return []
@@ -353,14 +354,14 @@ class Step:
             found = self._find_pairs()
         return found
 
-    def _find_pairs(self) -> list[Pair]:
+    def _find_pairs(self) -> list[StatePair]:
         parts, products = self.dependence()
         names = [name for name, _ in self._products]
 
-        def pair(one: int, other: int) -> Pair | None:
+        def pair(one: int, other: int) -> StatePair | None:
             return self._match_pair((one, other), parts, products, names)
 
-        found: dict[int, Pair] = {}
+        found: dict[int, StatePair] = {}
         left = list(range(len(self.parts)))
         at = 0
         while at + 1 < len(self.parts):  # c and m mostly follow one another
@@ -377,7 +378,7 @@ class Step:
 
     def _match_pair(
         self, both: tuple[int, int], parts: Array, products: Array, names: Sequence[str]
-    ) -> Pair | None:
+    ) -> StatePair | None:
         ways = [(c, m) for c, m in (both, both[::-1]) if parts[c, c] & parts[m, c] & parts[c, m]]
         into = None
         for c, m in ways:
@@ -393,7 +394,7 @@ class Step:
         if into is None:
             return None
         read = dict.fromkeys(name for name, is_so in zip(names, into, strict=True) if is_so)
-        return Pair(self.parts[c], self.parts[m], tuple(read))
+        return StatePair(self.parts[c], self.parts[m], tuple(read))
 
     def _is_made_of(self, m: int, c: int) -> bool:
         """Whether the new m has the shape of the new c and is computed from it, with no product."""
@@ -459,9 +460,9 @@ def _split_value(
 
 def _place_parts(
     drafts: Sequence[tuple[int, _Draft]], shapes: Sequence[tuple[int, ...]]
-) -> list[Part]:
+) -> list[StatePart]:
     """Return parts with their paths: concatenated parts follow one another."""
-    found: list[Part] = []
+    found: list[StatePart] = []
     ends: dict[tuple[int, Path], int] = {}
     for (number, draft), shape in zip(drafts, shapes, strict=True):
         path: Path = ()
@@ -471,5 +472,5 @@ def _place_parts(
             start = ends.get((number, path), 0)
             ends[number, path] = start + shape[-1]
             path = (*path, (-1, start, start + shape[-1]))
-        found.append(Part(number, draft[-1][0], path))
+        found.append(StatePart(number, draft[-1][0], path))
     return found

@@ -34,7 +34,7 @@ _UNEVEN = frozenset(
 _CHOOSING = (PASSES_LOOP_VALUES | MERGES | SWITCHES) - ENTERS
 _FAR = 40  # nodes between a counter and an index
 _OF_LENGTHS = frozenset({"Cast", "Max", "Min"})
-_CUTS = frozenset({"Slice", "StridedSlice", "Gather", "GatherV2"})
+_SLICING = frozenset({"Slice", "StridedSlice", "Gather", "GatherV2"})
 _SHRINKS = frozenset({"Squeeze", "Reshape"})
 COMPARISONS = frozenset({"GreaterEqual", "Greater", "Less", "LessEqual"})
 _FLAGS = COMPARISONS | {"Equal", "NotEqual", "LogicalAnd", "LogicalOr", "LogicalNot", "Any", "All"}
@@ -305,7 +305,7 @@ def _find_cuts(one: LoopRecurrence) -> Iterator[tuple[Tensor, Tensor, Tensor, bo
     for whole, outer in given:
         for user, position in ahead(inside.users, whole.node, {"Identity"}):
             indices = data_inputs(user)[1:]
-            if position == 0 and user.op in _CUTS and _is_counted(one, indices):
+            if position == 0 and user.op in _SLICING and _is_counted(one, indices):
                 is_even = all(goes_on(inside, index, ends) for index in indices)
                 yield whole, outer, Tensor(user.name), is_even
 

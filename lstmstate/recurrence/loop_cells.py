@@ -12,7 +12,7 @@ from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.evaluate import Scope
 from lstmstate.graph.walk import Tensor, behind, data_inputs, node_at, past
 from lstmstate.recurrence.data_path import Front, front_of, tail_of
-from lstmstate.recurrence.find_states import PRODUCTS, Pair, Part, Path, Step
+from lstmstate.recurrence.find_states import PRODUCTS, LoopStep, Path, StatePair, StatePart
 from lstmstate.recurrence.graph_network import Cell, Output, Port, Recurrence, name_of
 from lstmstate.recurrence.loop import (
     PASSES_LOOP_VALUES,
@@ -75,18 +75,18 @@ def _find_front(probe: Probe, given: SequenceInput) -> Front:
     return front_of(probe.scope.nodes, given.value, turned=is_turned, backward=is_backward)
 
 
-def _make_step(one: LoopRecurrence, probe: Probe) -> tuple[Step, int | None, int | None]:
+def _make_step(one: LoopRecurrence, probe: Probe) -> tuple[LoopStep, int | None, int | None]:
     """Return a loop's step, with the number of steps and the batch if the graph fixes them.
 
     For unknown sizes of placeholders, two is tried, then the sizes that operations require.
     """
     try:
-        return Step(one, probe), None, None
+        return LoopStep(one, probe), None, None
     except UnsupportedError as error:
         first = error
     for steps in probe.unpacked[:_TRIED]:
         with suppress(UnsupportedError):
-            return Step(one, probe.with_open(steps)), steps, None
+            return LoopStep(one, probe.with_open(steps)), steps, None
     nodes = probe.scope.nodes
     given = [*map(Tensor, one.loop.constants), *(each.source for each in one.loop.variables)]
     shapes = [node_at(nodes, skip(nodes, tensor)).constant_shape() or () for tensor in given]
@@ -95,7 +95,7 @@ def _make_step(one: LoopRecurrence, probe: Probe) -> tuple[Step, int | None, int
     sizes = dict.fromkeys([*rows, *one.inside.constant_rows])
     for size in list(sizes)[:_TRIED]:
         with suppress(UnsupportedError):
-            return Step(one, probe.with_open(size or 1)), None, size
+            return LoopStep(one, probe.with_open(size or 1)), None, size
     raise first
 
 
@@ -112,13 +112,15 @@ def _find_variable_rows(one: LoopRecurrence, nodes: Mapping[str, Node]) -> list[
     return found
 
 
-def _make_cell(one: LoopRecurrence, step: Step, pair: Pair, names: Mapping[str, str]) -> Cell:
+def _make_cell(
+    one: LoopRecurrence, step: LoopStep, pair: StatePair, names: Mapping[str, str]
+) -> Cell:
     scope = pair.products[0].rpartition("/")[0] if pair.products else ""
     name, is_known = name_of(step.variables(pair), names)
     return Cell(name, _make_port(one, step, pair.c), _make_port(one, step, pair.m), scope, is_known)
 
 
-def _make_port(one: LoopRecurrence, step: Step, part: Part) -> Port:
+def _make_port(one: LoopRecurrence, step: LoopStep, part: StatePart) -> Port:
     loop = one.loop
     final, history = loop.final(part.number), loop.history(part.number)
     return Port(
@@ -135,7 +137,7 @@ def _make_port(one: LoopRecurrence, step: Step, part: Part) -> Port:
     )
 
 
-def _find_output(scope: Scope, one: LoopRecurrence, top: Cell, pair: Pair) -> Output:
+def _find_output(scope: Scope, one: LoopRecurrence, top: Cell, pair: StatePair) -> Output:
     """Return the output that a loop writes at each step, m if it writes none."""
     nodes, loop, m = one.inside.nodes, one.loop, pair.m
     read = loop.variables[m.number].read

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from lstmstate.checkpoint.fused_ops import BLOCK_SEQUENCES, CUDNN_OPS
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.evaluate import Scope
@@ -55,8 +56,8 @@ _CUDNN = _SequenceOp(4, 0, 2, 1, slice(3, 4), (2, 1), ((0, 0),), (2, 1), ((0, 0)
 
 
 _SEQUENCE_OPS = {
-    **dict.fromkeys(("BlockLSTM", "BlockLSTMV2", "FusedLSTM"), _BLOCK),
-    **dict.fromkeys(("CudnnRNN", "CudnnRNNV2"), _CUDNN),
+    **dict.fromkeys(BLOCK_SEQUENCES, _BLOCK),
+    **dict.fromkeys(CUDNN_OPS, _CUDNN),
     "CudnnRNNV3": _CUDNN._replace(inputs=5),
 }
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
-from lstmstate.cells.from_graph.graph_cell import GraphCell, WiredStep
+from lstmstate.cells.from_graph.graph_cell import GraphCell, GraphStep
+from lstmstate.checkpoint.fused_ops import BLOCK_C, BLOCK_M
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.op_sets import CLIPS
@@ -39,7 +40,7 @@ class NewState(NamedTuple):
     doubt: str | None = None
 
 
-def new_state(scope: Scope, wired: GraphCell, step: WiredStep, old: Collection[Tensor]) -> NewState:
+def new_state(scope: Scope, wired: GraphCell, step: GraphStep, old: Collection[Tensor]) -> NewState:
     """Return the new state of a single step.
 
     It is the cell's result, unless the graph changes that into another value of the same shape:
@@ -62,7 +63,7 @@ def new_state(scope: Scope, wired: GraphCell, step: WiredStep, old: Collection[T
 
 def of_block(scope: Scope, node: Node, old: Collection[Tensor]) -> NewState:
     """Return the new state of an operation that is a whole step."""
-    c, m = Tensor(node.name, 1), Tensor(node.name, 6)
+    c, m = Tensor(node.name, BLOCK_C), Tensor(node.name, BLOCK_M)
     inner, own = {node.name}, node.name.rpartition("/")[0]
     problem = _describe_change(scope, c, old, inner) or _describe_change(scope, m, old, inner, own)
     return NewState(c, m, problem)

@@ -6,7 +6,8 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TypeVar
 
-from lstmstate.cells.from_graph.graph_cell import GraphCell, WiredStep
+from lstmstate.cells.from_graph.graph_cell import GraphCell, GraphStep
+from lstmstate.checkpoint.fused_ops import BLOCK_C, BLOCK_M, BLOCK_STEPS
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.op_sets import CONCATS, MERGES, SELECTS, SWITCHES
@@ -23,11 +24,10 @@ _CUTS = frozenset({"Split", "SplitV", "Slice", "StridedSlice"})
 _LAYING = CONCATS | _CUTS
 _CONSTANTS = VARIABLE_OPS | {"Const"}
 _CHOOSING = SELECTS | {"Identity"}
-_BLOCKS = frozenset({"LSTMBlockCell", "LSTMFusedCell"})
 _NEAR = 150  # nodes between a state and the next step: shards of a projection and clips
 _FAR = 400  # nodes of a step, from its gates back to its products
 
-One = TypeVar("One", Node, WiredStep)  # how a step is known
+One = TypeVar("One", Node, GraphStep)  # how a step is known
 
 
 class Chain(NamedTuple):
@@ -89,7 +89,7 @@ def _find_block_chains(scope: Scope) -> list[Chain]:
     """Return the chains of operations that compute one step each, such as LSTMBlockCell."""
     blocks: dict[frozenset[str], list[Node]] = {}
     for node in scope.nodes.values():
-        given = data_inputs(node) if node.op in _BLOCKS else []
+        given = data_inputs(node) if node.op in BLOCK_STEPS else []
         inside = any(_is_carried(scope, tensor) for tensor in given[1:3])
         if len(given) == 8 and not inside and not scope.is_inner(node.name):
             blocks.setdefault(_find_weights(scope, given[3:4]), []).append(node)
@@ -104,7 +104,7 @@ def _make_block_chain(scope: Scope, kernels: frozenset[str], steps: Sequence[Nod
     x, *read = zip(*(data_inputs(node)[:3] for node in steps), strict=True)
     c, m = (
         _find_states(scope, [Tensor(node.name, port) for node in steps], old)
-        for port, old in zip((1, 6), read, strict=True)
+        for port, old in zip((BLOCK_C, BLOCK_M), read, strict=True)
     )
     if c is None or m is None:
         return None
@@ -145,7 +145,7 @@ def _trace_back(scope: Scope, start: Tensor, ends: Container[str]) -> str | None
 def _make_chain(
     scope: Scope,
     wired: GraphCell,
-    steps: Sequence[WiredStep],
+    steps: Sequence[GraphStep],
     recurrent: frozenset[str],
 ) -> Chain | None:
     """Return the chain of some steps, None if a tensor between them is not found.
@@ -180,7 +180,7 @@ def _set_new_state(chain: Chain, made: single_step.NewState) -> Chain:
 
 
 def _find_entries(
-    scope: Scope, step: WiredStep, c: Tensor, m: Tensor, x: Tensor
+    scope: Scope, step: GraphStep, c: Tensor, m: Tensor, x: Tensor
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Return the inputs of nodes that read c and m in a first step.
 
@@ -197,7 +197,7 @@ def _find_entries(
 
 
 def _step_nodes(
-    scope: Scope, step: WiredStep, ends: Container[str], stops: Container[str] = VARIABLE_OPS
+    scope: Scope, step: GraphStep, ends: Container[str], stops: Container[str] = VARIABLE_OPS
 ) -> list[Node]:
     """Return the nodes of a step, back from its new state.
 
@@ -223,7 +223,7 @@ def _find_old_c(scope: Scope, c_new: Node, c_old: Node) -> Tensor | None:
     return next((tensor for tensor in factors if tensor.node == c_old.name), None)
 
 
-def _find_products(scope: Scope, step: WiredStep) -> list[Node]:
+def _find_products(scope: Scope, step: GraphStep) -> list[Node]:
     """Return the products that the gates of a step are computed from."""
     nodes = _step_nodes(scope, step, {step.c_old.name}, PRODUCTS.keys() | VARIABLE_OPS)
     return [node for node in nodes if node.op in PRODUCTS]
@@ -244,7 +244,7 @@ def _is_carried(scope: Scope, tensor: Tensor) -> bool:
     return node.op in MERGES
 
 
-def _find_recurrent(scope: Scope, chains_of: Iterable[Sequence[WiredStep]]) -> frozenset[str]:
+def _find_recurrent(scope: Scope, chains_of: Iterable[Sequence[GraphStep]]) -> frozenset[str]:
     """Return the weights of m, if the input has weights of its own."""
     return frozenset(
         name
@@ -257,7 +257,7 @@ def _find_recurrent(scope: Scope, chains_of: Iterable[Sequence[WiredStep]]) -> f
 
 
 def _find_operands(
-    scope: Scope, step: WiredStep, recurrent: frozenset[str]
+    scope: Scope, step: GraphStep, recurrent: frozenset[str]
 ) -> tuple[Tensor | None, Tensor | None]:
     """Return the tensors of x and of the old m that a step multiplies with its weights."""
     if step.m_old is not None and step.x is not None:

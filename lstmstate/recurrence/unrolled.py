@@ -23,7 +23,7 @@ from lstmstate.graph.evaluate import Scope
 from lstmstate.graph.loops import Loop, LoopVariable
 from lstmstate.graph.walk import Tensor, behind, between, data_inputs, node_at
 from lstmstate.named_tuple import NamedTuple
-from lstmstate.recurrence.find_states import PRODUCTS, Step
+from lstmstate.recurrence.find_states import PRODUCTS, LoopStep
 from lstmstate.recurrence.loop import LoopRecurrence, SequenceInput
 from lstmstate.recurrence.probe import OPEN, Probe
 from lstmstate.recurrence.step_chain import Chain, keeps
@@ -501,7 +501,7 @@ def _make_chains(probe: Probe, steps: _Steps) -> Iterator[Chain]:
     carried = tuple(range(len(variables)))
     recurrence = LoopRecurrence(loop, probe.scope, carried, inputs, ())
     starts = [*(state[0] for state in steps.states), *steps.x[0]]
-    step, _ = with_batch(probe, len(steps.x), starts, lambda one: Step(recurrence, one))
+    step, _ = with_batch(probe, len(steps.x), starts, lambda one: LoopStep(recurrence, one))
     for pair in step.pairs():
         into = step.elements_into(pair)
         at = [number for number, one in enumerate(inputs) if one.element in into]

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from itertools import zip_longest
 from typing import Any
 
-from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
+from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.op_sets import ASSIGNS
 from lstmstate.checkpoint.variables import Variable
 from lstmstate.errors import NotFoundError
-from lstmstate.graph.walk import Tensor, data_inputs, input_at, node_at, past
+from lstmstate.graph.walk import data_inputs, input_at, node_at, past
 from lstmstate.named_tuple import NamedTuple
 
-# The numbers of the inputs for keys, slices and the first value in the operations of a Saver.
-_SAVES = {"SaveV2": (1, 2, 3), "SaveSlices": (1, 2, 3), "Save": (1, None, 2)}
+# The numbers of the inputs for keys and slices.
 _RESTORES = {"RestoreV2": (1, 2), "RestoreSlice": (1, 2), "Restore": (1, None)}
-_LAYING = frozenset({"Identity", "Reshape"})  # between a restored value and its variable
+_PASSES_RESTORED = frozenset({"Identity", "Reshape"})  # between a restored value and its variable
 _SLICE = re.compile(r"(\d+(?: \d+)*) ((?:-|\d+,\d+)(?::(?:-|\d+,\d+))*)")
 
 
@@ -26,7 +24,7 @@ class _Key(NamedTuple):
     """The key of a variable, and its slice if it is a shard of a partitioned variable."""
 
     name: str
-    extents: str
+    extents: str = ""
 
 
 class GraphVariables:
@@ -90,31 +88,13 @@ class GraphVariables:
         return value[tuple(cuts)]
 
 
-def _read_keys(graph: Graph, node: Node, names: int, slices: int | None) -> list[_Key]:
-    """Return the keys and slices that a node saves or restores.
-
-    Args:
-        names, slices: the numbers of its inputs.
-    """
-    keys, extents = (
-        [] if position is None else input_at(graph.nodes, node, position).strings()
-        for position in (names, slices)
-    )
-    pairs = zip_longest(keys, extents[: len(keys)], fillvalue="")
-    return [_Key(key, extent) for key, extent in pairs]
-
-
 def _find_saved_keys(graph: Graph) -> dict[str, _Key]:
     """Return the keys of the graph's save operations, by the nodes of their variables."""
     found: dict[str, _Key] = {}
-    for node in graph.nodes.values():
-        if node.op in _SAVES:
-            names, slices, first = _SAVES[node.op]
-            keys = _read_keys(graph, node, names, slices)
-            for key, tensor in zip(keys, data_inputs(node)[first:], strict=False):
-                variable = _find_variable(graph, tensor)
-                if variable is not None:
-                    found.setdefault(variable, key)
+    for key, extents, node in graph.saved_slices():
+        variable = graph.variable_behind(node)
+        if variable is not None:
+            found.setdefault(variable.name, _Key(key, extents))
     return found
 
 
@@ -124,21 +104,15 @@ def _find_restored_keys(graph: Graph) -> dict[str, _Key]:
     for node in graph.nodes.values():
         given = data_inputs(node) if node.op in ASSIGNS else []
         if len(given) == 2:
-            made = past(graph.nodes, given[1], _LAYING)
+            made = past(graph.nodes, given[1], _PASSES_RESTORED)
             source = node_at(graph.nodes, made)
             if source.op in _RESTORES:
-                keys = _read_keys(graph, source, *_RESTORES[source.op])
-                for key in keys[made.port : made.port + 1]:
-                    found.setdefault(given[0].node, key)
+                keys, extents = (
+                    input_at(graph.nodes, source, at).strings()[made.port : made.port + 1]
+                    if at is not None
+                    else []
+                    for at in _RESTORES[source.op]
+                )
+                for key in keys:
+                    found.setdefault(given[0].node, _Key(key, *extents))
     return found
-
-
-def _find_variable(graph: Graph, tensor: Tensor) -> str | None:
-    """Return the name of the variable's node for a tensor with its value."""
-    for _ in range(6):
-        node = node_at(graph.nodes, tensor)
-        given = data_inputs(node)
-        if node.op in VARIABLE_OPS or not given:
-            return node.name if node.op in VARIABLE_OPS else None
-        tensor = given[0]
-    return None

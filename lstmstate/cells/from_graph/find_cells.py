@@ -6,18 +6,19 @@ from collections.abc import Callable, Iterator, Sized
 from functools import partial
 
 from lstmstate.cells.cell import UNKNOWN, Option
-from lstmstate.cells.from_graph.fused_ops import BLOCKS, read_block_step
+from lstmstate.cells.from_graph.fused_ops import read_block_step
 from lstmstate.cells.from_graph.gates import read_split_step
 from lstmstate.cells.from_graph.graph_cell import FEW, GraphCell
 from lstmstate.cells.from_graph.residual import mark_sums
 from lstmstate.cells.from_graph.separate_gates import read_sum_step
 from lstmstate.cells.from_graph.state_origin import SPLITS
+from lstmstate.checkpoint.fused_ops import BLOCK_OPS
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.op_sets import SUMMING
 
 
-def find_wired_cells(graph: Graph) -> list[GraphCell]:
+def find_graph_cells(graph: Graph) -> list[GraphCell]:
     """Return the cells of a graph, the steps of an unrolled or reused one as one."""
     cells: dict[tuple[str, ...], GraphCell] = {}
     for step in _find_steps(graph):
@@ -33,7 +34,7 @@ def find_wired_cells(graph: Graph) -> list[GraphCell]:
 def _find_steps(graph: Graph) -> Iterator[GraphCell]:
     """Yield the steps of cells: those with a mark first, then those that only a sum shows."""
     known: set[str | None] = set()
-    marks, sums = graph.of(SPLITS.keys() | BLOCKS.keys()), graph.of(SUMMING)
+    marks, sums = graph.of(SPLITS.keys() | BLOCK_OPS.keys()), graph.of(SUMMING)
     split, summed = (
         _make_reader(graph, read_split_step, marks),
         _make_reader(graph, read_sum_step, sums),

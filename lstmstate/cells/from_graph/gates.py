@@ -16,7 +16,7 @@ from lstmstate.cells.from_graph.options import (
     MULTIPLYING,
     NORM_OPS,
     PRODUCTS,
-    Step,
+    GateStep,
     matrices,
     normalises,
     other,
@@ -41,8 +41,8 @@ _RESHAPING = frozenset({"Squeeze", "ExpandDims", "Reshape"})
 _BEFORE_GATES = ADDING | PASSING | JOINING | _RESHAPING
 _BEFORE_ACTIVATION = NORM_OPS | ADDING | JOINING | PASSING | ACTIVATION_OPS.keys()
 _PASSES_WEIGHTS = ENTERS | IDENTITIES | {"ReadVariableOp"}
-_CUTS = frozenset({"Split", "SplitV", "Slice", "StridedSlice", "Reshape", "Transpose"})
-WITH_CUTS = _PASSES_WEIGHTS | _CUTS  # between a weight, or a part of it, and a product
+_CUTTING = frozenset({"Split", "SplitV", "Slice", "StridedSlice", "Reshape", "Transpose"})
+WITH_CUTS = _PASSES_WEIGHTS | _CUTTING  # between a weight, or a part of it, and a product
 
 
 def read_split_step(graph: Graph, split: Node) -> GraphCell | None:
@@ -67,7 +67,7 @@ def is_plain_product(graph: Graph, variable: Node) -> bool:
         user for product in products for user in [product, *walk.consumers(graph, product, ADDING)]
     ]
     return bool(products) and not any(
-        walk.consumers(graph, value, _CUTS) or walk.consumers(graph, value, JOINING)
+        walk.consumers(graph, value, _CUTTING) or walk.consumers(graph, value, JOINING)
         for value in summed
     )
 
@@ -135,7 +135,7 @@ def _read_gates(
         if found.i is not None:
             letters[found.i] = "i"
         wired.gate_order = "".join(letters[port] for port in range(gates))
-        step = Step(
+        step = GateStep(
             c_new=found.c_new,
             c_old=found.c_old,
             forget=walk.operand(graph, found.forget, 0),

@@ -12,7 +12,7 @@ from lstmstate.named_tuple import NamedTuple
 FEW = 20  # steps, or marks of steps, that are sooner read than compared
 
 
-class WiredStep(NamedTuple):
+class GraphStep(NamedTuple):
     """The nodes of one step of a cell; None for those that were not found.
 
     Attributes:
@@ -70,7 +70,7 @@ class GraphCell:
         self.frame = frame
         self.peephole_attribute = peephole_attribute
         self.firsts: list[tuple[Value | None, Value | None]] = []
-        self.steps: list[WiredStep] = []
+        self.steps: list[GraphStep] = []
         self.differing: set[str] = set()
         self.m_first = False
         self.c_new: str | None = None
@@ -95,7 +95,7 @@ class GraphCell:
             (c and (there[c[0].name], c[1]), m and (there[m[0].name], m[1])) for c, m in self.firsts
         ]
         made.steps = [
-            WiredStep._make(node and there[node.name] for node in step) for step in self.steps
+            GraphStep._make(node and there[node.name] for node in step) for step in self.steps
         ]
         made.c_new = self.c_new and there[self.c_new].name
         made.inputs = [there[node.name] for node in self.inputs]

@@ -18,6 +18,8 @@ from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.op_sets import (
+    BRANCHES,
+    CALLS,
     CLIPS,
     LOOP_RESULTS,
     MERGES,
@@ -29,7 +31,6 @@ from lstmstate.checkpoint.op_sets import (
 )
 from lstmstate.named_tuple import NamedTuple
 
-CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall", "If", "StatelessIf"})
 _ZEROS = frozenset({"Fill", "Const", "ZerosLike"})
 _SOURCES = VARIABLE_OPS | (FED - PASSING) | _ZEROS
 _LEARNT = VARIABLE_OPS | frozenset(ACTIVATION_OPS) | {"MatMul", "Conv2D", "Conv3D"}
@@ -100,7 +101,7 @@ def _before(graph: Graph, node: Node, port: int) -> list[Value]:
         given = inputs[port : port + 1]
     elif node.op in PASSING or node.op == "Cast":
         given = inputs[:1]
-    elif node.op in CALLS:
+    elif node.op in CALLS | BRANCHES:
         results = [some[port] for some in graph.returns.get(node.name, ()) if port < len(some)]
         given = [(made, at) for made, at in map(graph.source, results) if made is not None]
     elif node.op in SELECTS:

@@ -16,7 +16,7 @@ from lstmstate.cells.from_graph.match_variables import GraphView
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
-from lstmstate.checkpoint.op_sets import MERGES, PASSING, SELECTS, WHILES
+from lstmstate.checkpoint.op_sets import CALLS, MERGES, PASSING, SELECTS, WHILES
 
 # The inputs of an operation that are the sequence, or the step of it, in its output.
 _GIVING = {
@@ -31,7 +31,6 @@ _GIVING = {
     **dict.fromkeys(("TensorListSetItem",), (2,)),
     **dict.fromkeys(("TensorListGetItem",), (0,)),
 }
-_CALLS = WHILES | {"PartitionedCall", "StatefulPartitionedCall"}
 # Arrays before their first step, and outputs of sequences that ended.
 _EMPTY = frozenset(
     """
@@ -99,7 +98,7 @@ def _maker(graph: Graph, x: Node, makers: Mapping[str, str]) -> str | None:
 
 def _before(graph: Graph, node: Node, port: int) -> list[Value] | None:
     """Return the values that a value is passed on from; None if an operation computes it."""
-    if node.op in _CALLS:
+    if node.op in CALLS | WHILES:
         returned = graph.returns.get(node.name, [])
         made = [graph.source(one[port])[0] for one in returned[:1] if port < len(one)]
         return [(one, 0) for one in made if one is not None] or None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 
-from lstmstate.cells.from_graph.find_cells import find_wired_cells
+from lstmstate.cells.from_graph.find_cells import find_graph_cells
 from lstmstate.cells.from_graph.gates import is_multiplied, is_plain_product
 from lstmstate.cells.from_graph.graph_cell import GraphCell
 from lstmstate.cells.from_graph.recurrences import recurrences
@@ -55,15 +55,15 @@ class GraphView:
         by_key = {variable.name: variable for variable in kept.values()}
         for key, node in graph.saved_names():
             variable = by_key.get(key) or kept.get(key[:-2] if key.endswith(":0") else key)
-            made = _variable_behind(graph, node.name)
+            made = graph.variable_behind(node)
             if variable is not None and made is not None:
-                self._keys.setdefault(made, variable)
+                self._keys.setdefault(made.name, variable)
         for path, variable in kept.items():
             full = variable.full_name or path
             if full in graph.nodes and graph.nodes[full].op in VARIABLE_OPS:
                 self._keys.setdefault(full, variable)
         self.graph = graph
-        self.cells = find_wired_cells(graph)
+        self.cells = find_graph_cells(graph)
         self.time_major = time_major(graph)
         self.by_kernel: dict[str, GraphCell] = {}
         for wired in self.cells:
@@ -112,7 +112,7 @@ class GraphView:
         )
 
     def cell_of(self, roles: Mapping[str, tuple[str, ...]]) -> GraphCell | None:
-        """Return the wired cell that has one of these variables as its kernel."""
+        """Return the graph's cell that has one of these variables as its kernel."""
         named = (self.by_kernel.get(name) for stored in roles.values() for name in stored)
         return next((wired for wired in named if wired is not None), None)
 
@@ -124,16 +124,3 @@ class GraphView:
         """Whether the graph lists a variable among those that are trained."""
         trainable = self.graph.trainable or frozenset()
         return any(name in trainable for name, stored in self._keys.items() if stored is variable)
-
-
-def _variable_behind(graph: Graph, name: str) -> str | None:
-    """Return the variable whose value a node hands to the operation that saves."""
-    for _ in range(6):
-        node = graph.nodes.get(name)
-        if node is None or node.op in VARIABLE_OPS:
-            return None if node is None else name
-        source = graph.source(node.inputs[0])[0] if node.inputs else None
-        if source is None:
-            return None
-        name = source.name
-    return None

@@ -10,7 +10,7 @@ from lstmstate.cells.from_graph.activations import (
     operand,
     skip_identity,
 )
-from lstmstate.cells.from_graph.graph_cell import GraphCell, WiredStep
+from lstmstate.cells.from_graph.graph_cell import GraphCell, GraphStep
 from lstmstate.cells.from_graph.initial_state import Start, batch_size, start, state_is_tuple
 from lstmstate.cells.from_graph.residual import is_mixed
 from lstmstate.cells.from_graph.state_origin import FED, frame, is_state
@@ -33,7 +33,7 @@ NORM_OPS = frozenset(
 )
 
 
-class Step(NamedTuple):
+class GateStep(NamedTuple):
     """One step of a cell, with its gates.
 
     Attributes:
@@ -55,7 +55,7 @@ class Step(NamedTuple):
     products: tuple[Node, ...] = ()
 
 
-def read_options(graph: Graph, wired: GraphCell, step: Step) -> None:
+def read_options(graph: Graph, wired: GraphCell, step: GateStep) -> None:
     """Read the options around the new c, and the source of the old state."""
     c_old = _find_old_c(graph, step)
     wired.c_new = step.c_new.name
@@ -72,7 +72,7 @@ def read_options(graph: Graph, wired: GraphCell, step: Step) -> None:
     out = _find_output(graph, step.outputs, step.c_new)
     # Simple and quasi-recurrent units have such a c, but no m goes into their product.
     m_node, m_new = m_old[0] if m_old else None, out[0] if out else None
-    wired.steps.append(WiredStep(step.c_new, step.c_old, m_node, x, m_new))
+    wired.steps.append(GraphStep(step.c_new, step.c_old, m_node, x, m_new))
     wired.complete = out is not None and (m_old is not None or len(wired.kernels) > 1)
     if out is not None:
         m, activated, between = out
@@ -88,7 +88,7 @@ def _from_graph(function: str | None) -> Option:
     return UNKNOWN if function is None else Option(function, "graph")
 
 
-def _find_old_c(graph: Graph, step: Step) -> Value:
+def _find_old_c(graph: Graph, step: GateStep) -> Value:
     """Return the old c, as a node and its output."""
     for term in walk.operands(graph, step.c_new):
         product, _ = skip_identity(graph, (term, 0))
@@ -98,7 +98,7 @@ def _find_old_c(graph: Graph, step: Step) -> Value:
     return step.c_old, 0
 
 
-def _find_old_m_of_product(graph: Graph, step: Step, c_old: Value) -> Value | None:
+def _find_old_m_of_product(graph: Graph, step: GateStep, c_old: Value) -> Value | None:
     """Return the old m if it has a product of its own: the value from the same source as c."""
     found = dict.fromkeys(operand(graph, product, 0) for product in step.products)
     taken = [value for value in found if value is not None]

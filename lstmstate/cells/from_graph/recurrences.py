@@ -8,12 +8,12 @@ from lstmstate.cells.from_graph.gates import products_with
 from lstmstate.cells.from_graph.graph_cell import GraphCell
 from lstmstate.cells.from_graph.state_origin import is_float, next_of
 from lstmstate.checkpoint import graph_walk as walk
+from lstmstate.checkpoint.fused_ops import CUDNN_OPS
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.inlining import INLINED
 from lstmstate.checkpoint.op_sets import ENTERS, MERGES, STACK_POPS, SWITCHES
 
-_SEQUENCES = frozenset({"CudnnRNN", "CudnnRNNV2", "CudnnRNNV3"})
 # Arrays of steps are floating-point numbers to their loop, and no state.
 _ARRAYS = ("TensorArray", "TensorList")
 _READS = frozenset({"Identity", "ReadVariableOp"})
@@ -46,8 +46,8 @@ def _loops(graph: Graph) -> dict[str, None]:
     gradients: set[str] = set()
     putting_back = {op for op in graph.ops if op.startswith(STACK_POPS)}
     # The arguments of functions are Enters.
-    for node in graph.of(_SEQUENCES | putting_back | MERGES | ENTERS):
-        if node.op in _SEQUENCES:
+    for node in graph.of(CUDNN_OPS | putting_back | MERGES | ENTERS):
+        if node.op in CUDNN_OPS:
             found[node.name] = None
         elif node.op in putting_back:
             handle = walk.through(graph, walk.operand(graph, node, 0), _SWITCHED)

@@ -20,7 +20,7 @@ from lstmstate.cells.from_graph.activations import (
     skip_identity,
 )
 from lstmstate.cells.from_graph.graph_cell import GraphCell
-from lstmstate.cells.from_graph.options import Step, matrices, other, read_options
+from lstmstate.cells.from_graph.options import GateStep, matrices, other, read_options
 from lstmstate.cells.from_graph.state_origin import CUT_INPUT
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import Graph
@@ -96,7 +96,7 @@ def _read_step(
         for product in (product for gate in (*gates, output) for product in gate.products):
             weights.update({node.name: node for node in matrices(graph, product)})
         wired = GraphCell(tuple((weights[name],) for name in sorted(weights)))
-        step = Step(
+        step = GateStep(
             c_new=c_new,
             c_old=c_old,
             forget=forget.inner,

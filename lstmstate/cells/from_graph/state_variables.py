@@ -8,13 +8,15 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from lstmstate.cells.cell import Cell, SavedState, Stack, StateWidths
 from lstmstate.cells.from_graph.activations import Value, operand
 from lstmstate.cells.from_graph.axes import Element, Part, part
-from lstmstate.cells.from_graph.initial_state import CALLS, part_of, start, starts
+from lstmstate.cells.from_graph.initial_state import part_of, start, starts
 from lstmstate.cells.from_graph.match_variables import GraphView, VariableFacts
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.op_sets import (
     ASSIGNS,
+    BRANCHES,
+    CALLS,
     CLIPS,
     CONCATS,
     MERGES,
@@ -187,7 +189,7 @@ def _values_behind(
             # The loop carries the argument of the body at this place.
             of_loop = arguments.get(node.name, [])[port : port + 1]
             given = [((argument, 0), elements) for argument in of_loop]
-        elif node.op in CALLS:
+        elif node.op in CALLS | BRANCHES:
             results = [some[port] for some in graph.returns.get(node.name, ()) if port < len(some)]
             made = [graph.source(tensor) for tensor in results]
             given = [((one, at), elements) for one, at in made if one is not None]

@@ -15,7 +15,7 @@ from lstmstate.cells import variable_names as names
 from lstmstate.cells.cell import Cell
 from lstmstate.cells.families import row_of
 from lstmstate.cells.from_graph.activations import find_activation
-from lstmstate.cells.from_graph.graph_cell import GraphCell, WiredStep
+from lstmstate.cells.from_graph.graph_cell import GraphCell, GraphStep
 from lstmstate.cells.from_graph.options import PRODUCTS, normalises, projections
 from lstmstate.cells.from_graph.state_origin import FED, SPLITS, next_of
 from lstmstate.cells.from_graph.value_sources import ELEMENTS, SHAPES, Sources
@@ -140,7 +140,7 @@ class Walk:
 
     # ---- first nodes
 
-    def through(self, step: WiredStep) -> None:
+    def through(self, step: GraphStep) -> None:
         """Walk through a step that is made of small operations."""
         self._memory.begin()
         self._c_old = walk.through(self._graph, step.c_old, IDENTITIES)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property, partial
 
 from lstmstate.cells.from_graph.alike_steps import Kind, Kinds, Places, Reading
-from lstmstate.cells.from_graph.graph_cell import WiredStep
+from lstmstate.cells.from_graph.graph_cell import GraphStep
 from lstmstate.cells.from_graph.unexplained import Walk
 from lstmstate.cells.from_graph.walk_memory import WORDS, Mark
 from lstmstate.checkpoint.graph_node import Node
@@ -25,7 +25,7 @@ class _Walked(NamedTuple):
         named: the names of nodes in reports.
     """
 
-    step: WiredStep
+    step: GraphStep
     known: list[object]
     noted: Mapping[str, int]
     asked: Mapping[Mark, object]
@@ -41,7 +41,7 @@ class WalkOnce(Walk):
         """The kinds of steps that were walked through."""
         return Kinds(self._graph)
 
-    def through(self, step: WiredStep) -> None:
+    def through(self, step: GraphStep) -> None:
         """Walk through a step, unless a known one without new findings is like it."""
         known = self._kinds.find(step.m, partial(self._is_like, step)) if step.m else None
         if known is not None:
@@ -63,7 +63,7 @@ class WalkOnce(Walk):
             like = _Walked(step, known_of, noted, asked, left, named & met.keys())
             self._kinds.add(step.m, Kind(reading, like))
 
-    def _is_like(self, step: WiredStep, like: _Walked, there: Places) -> bool:
+    def _is_like(self, step: GraphStep, like: _Walked, there: Places) -> bool:
         """Whether a walk through a step would be like that through another one."""
         nodes = (node and there[node.name] for node in like.step)
         return (
