@@ -252,10 +252,10 @@ def pair(*shapes: int) -> Any:
         (pair(2, 5, 8), "the state is c 5 and m 8 wide, and the cell's c 8 and m 5"),
         (pair(3, 8, 5), "that of a batch of 3, and the input has a batch of 2"),
         (pair(2, 2, 8, 5), r"the state has the leading axes \[2, 2\], and a run takes one"),
-        (StackState([pair(2, 8, 5)] * 2), "that of 2 cells, and here run 1"),
+        (StackState([pair(2, 8, 5)] * 2), "expected the state of 1 cell, got that of 2"),
         (LSTMState(np.zeros((2, 8), complex), np.zeros((2, 5), complex)), "complex128"),
         ((np.zeros((2, 5)), np.zeros((2, 8))), "the state is c 5 and m 8 wide"),
-        ([(np.zeros((2, 8)), np.zeros((2, 5)))] * 2, "that of 2 cells, and here run 1"),
+        ([(np.zeros((2, 8)), np.zeros((2, 5)))] * 2, "expected the state of 1 cell, got that of 2"),
         (np.zeros((2, 13)), r"an LSTMState or a tuple \(c, m\)"),
     ],
 )
@@ -358,7 +358,7 @@ def test_unknown_options_are_refused(option: dict[str, Any]) -> None:
 
 def test_an_unknown_engine_is_refused() -> None:
     with pytest.raises(
-        LstmstateError, match="there is no engine 'jax'; choose one: numpy, tensorflow"
+        LstmstateError, match="there is no engine 'jax'; choose one: auto, graph, numpy"
     ):
         network().run(numbers(2, 3), engine="jax")
 
