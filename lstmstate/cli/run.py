@@ -74,7 +74,10 @@ class Start(Options):
     zero_state: bool = option("Begin with zeros, as without --state.")
     carry_state: bool = option("Begin each input with the last one's state.")
     from_layout: str | None = option(
-        "Layout of --state, if it cannot be determined.", options.LAYOUT_NAMES, flags="--from"
+        "Layout of --state, if it cannot be determined.",
+        options.LAYOUT_NAMES,
+        "LAYOUT",
+        flags="--from",
     )
     allow_nan: bool = option("Accept inputs and states with NaN or Inf.")
 

@@ -15,8 +15,8 @@ OUTPUTS = Foreign("outputs", "outputs of a run", "lstmstate run writes the state
 _STATE = "a state is the c and m of a cell, h and c in Keras"
 # What to do with weights where a model is expected.
 TO_RUN = (
-    "`lstmstate inspect` lists them; only those in a checkpoint of TensorFlow are run, which for a "
-    "Keras model tf.train.Checkpoint(model=model).save(PREFIX) writes"
+    "`lstmstate inspect` lists them; only weights in a TensorFlow checkpoint are run: save a Keras "
+    "model with tf.train.Checkpoint(model=model).save(PREFIX)"
 )
 SLOTS = Foreign("weights", "slots of an optimizer", _STATE)
 
