@@ -468,7 +468,10 @@ def test_files_that_cannot_contain_the_results_are_refused(tmp_path: Path) -> No
         pass
     for kind in ("csv", "pkl", "ckpt"):
         with (
-            pytest.raises(LstmstateError, match="has no place for the arrays of a run; end the name in .npy, .npz"),
+            pytest.raises(
+                LstmstateError,
+                match="has no place for the arrays of a run; end the",
+            ),
             writing(tmp_path / "a", kind, arrays),
         ):
             pass

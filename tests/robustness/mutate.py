@@ -89,6 +89,9 @@ KINDS: dict[str, Make] = {
     "npy": _file("npy", ".npy", mutate_bytes),
     "pkl": _file("pkl", ".pkl", mutate_bytes),
     "h5": _file("h5", ".h5", mutate_bytes),
+    "safetensors": _file("safetensors", ".safetensors", mutate_bytes),
+    "pt": _file("pt", ".pt", mutate_zip),
+    "pt-bytes": _file("pt", ".pt", mutate_bytes),
     "csv": _file("csv-state", ".csv", mutate_bytes),
 }
 

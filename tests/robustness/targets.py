@@ -10,6 +10,7 @@ import io
 import json
 import pickle
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -34,6 +35,7 @@ from builders import (  # noqa: E402
 from mutations import parse_fields  # noqa: E402
 
 import lstmstate  # noqa: E402
+from lstmstate import LSTMState, save_state  # noqa: E402
 from lstmstate.checkpoint import Checkpoint  # noqa: E402
 from lstmstate.checkpoint.graph import (  # noqa: E402
     Graph,
@@ -271,6 +273,17 @@ def _h5() -> list[bytes]:
     return [file.getvalue()]
 
 
+def _tensors(ending: str) -> list[bytes]:
+    """Return a state of two layouts, written as tensors by name."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for layout in ("flat", "torch"):
+            path = Path(folder) / f"{layout}.{ending}"
+            save_state(LSTMState(STATE[:, :4], STATE[:, 4:]), path, layout=layout)
+            found.append(path.read_bytes())
+    return found
+
+
 def _pkl() -> list[bytes]:
     return [pickle.dumps((STATE,), protocol) for protocol in range(5)]
 
@@ -315,6 +328,8 @@ TARGETS = {
     "npz": Target(_npz, _file("s.npz", _state)),
     "h5": Target(_h5, _file("s.h5", _state)),
     "pkl": Target(_pkl, _file("s.pkl", _state)),
+    "safetensors": Target(lambda: _tensors("safetensors"), _file("s.safetensors", _state)),
+    "pt": Target(lambda: _tensors("pt"), _file("s.pt", _state)),
     "csv-state": Target(_csv, _file("s.csv", _state)),
     "npy-sequence": Target(_npy, _file("x.npy", _sequence)),
     "csv-sequence": Target(_csv, _file("x.csv", _sequence)),
