@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 from builders import BFLOAT16, BundleBuilder
-from commands import SAMPLES, SUNSPOTS, Shell, checkpoint, error, in_folder, notes, numbers
+from commands import SAMPLES, SUNSPOTS, Shell, checkpoint, error, in_folder, notes, numbers, piped
 
 import lstmstate
 from lstmstate.exports.targets import TARGETS
@@ -20,7 +22,7 @@ KERNEL = "rnn/lstm_cell/kernel"
 
 def test_gates_are_written_with_a_readme(shell: Shell, tmp_path: Path) -> None:
     done = shell("export", PEEPHOLES, "--to", "gates", "-o", tmp_path / "g.npz", code=0)
-    assert done.out.split() == [str(tmp_path / "g.npz"), str(tmp_path / "g.README.md")]
+    assert done.out.split() == [str(tmp_path / "g.npz"), str(tmp_path / "g.npz.README.md")]
     with np.load(tmp_path / "g.npz") as found, lstmstate.open_checkpoint(PEEPHOLES) as ckpt:
         cell = ckpt.cells["rnn/lstm_cell"]
         kernel, bias = (
@@ -30,7 +32,7 @@ def test_gates_are_written_with_a_readme(shell: Shell, tmp_path: Path) -> None:
         assert np.array_equal(found["rnn/lstm_cell/o/recurrent"], kernel[3:, 24:])
         assert np.array_equal(found["rnn/lstm_cell/f/bias"], bias[16:24] + np.float32(0.5))
         assert found["rnn/lstm_cell/projection"].shape == (8, 5)
-    text = (tmp_path / "g.README.md").read_text()
+    text = (tmp_path / "g.npz.README.md").read_text()
     assert "The forget_bias 0.5 of rnn/lstm_cell is in the bias of its forget gate." in text
 
 
@@ -160,3 +162,49 @@ def test_engines_other_than_numpy_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="engine"):
         lstmstate.export(SUNSPOTS, tmp_path / "b.npz", to="gates", engine="graph")
     assert in_folder(tmp_path) == {}
+
+
+def test_the_program_of_a_readme_runs_as_it_is(shell: Shell, tmp_path: Path) -> None:
+    shell("export", PEEPHOLES, "--to", "gates", "-o", tmp_path / "g.npz", "--check", code=0)
+    text = (tmp_path / "g.npz.README.md").read_text()
+    program = text.partition("```python\n")[2].partition("```")[0]
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program}print(outputs.shape, sorted(state))"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "(1, 10, 5) ['c', 'm']\n"
+
+
+def test_variables_are_exported_from_python(tmp_path: Path) -> None:
+    lstmstate.export(PEEPHOLES, tmp_path / "k.npy", to="arrays", variable=KERNEL)
+    with lstmstate.open_checkpoint(PEEPHOLES) as ckpt:
+        assert np.array_equal(np.load(tmp_path / "k.npy"), ckpt.variables[KERNEL][:])
+    with pytest.raises(ValueError, match="`variable` is for"):
+        lstmstate.export(PEEPHOLES, tmp_path / "g.npz", to="gates", variable=KERNEL)
+
+
+def test_a_target_with_a_mistake_is_answered_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="did you mean torch"):
+        lstmstate.export(PEEPHOLES, tmp_path / "g.npz", to="torc")
+
+
+def test_assumed_options_are_in_the_readme(shell: Shell, tmp_path: Path) -> None:
+    source = SAMPLES / "tf_1_0_names"
+    shell("export", source, "--to", "gates", "-o", tmp_path / "g.npz", "--assume-defaults", code=0)
+    assert "- Assumed: " in (tmp_path / "g.npz.README.md").read_text()
+
+
+@pytest.mark.parametrize("words", [["--compress", "-o", "g.npz"], ["-o", "-"]])
+def test_flags_that_do_not_go_with_cells_are_refused(shell: Shell, words: list[str]) -> None:
+    shell("export", PEEPHOLES, "--to", "gates", *words, code=2)
+
+
+def test_arrays_go_to_stdout_alone(tmp_path: Path) -> None:
+    done = piped("export", PEEPHOLES, "--to", "arrays", "--variable", KERNEL, "-o", "-")
+    (tmp_path / "k.npz").write_bytes(done.stdout)
+    with np.load(tmp_path / "k.npz") as found:
+        assert found[KERNEL].shape == (8, 32)
+    assert done.stdout.endswith(bytes(2))  # the end of an archive without a comment

@@ -272,5 +272,5 @@ def test_the_program_takes_states_by_the_names_of_cells(tmp_path: Path, rng: Rng
     cells = [cell(rng, 3, 4, name=f"rnn/'{number}") for number in range(2)]
     cells[1] = cells[1]._replace(kernel=np.zeros((4, 16), np.float32))
     made = export(Network(((tuple(cells),),)), "onnx", tmp_path / "lstm.onnx")
-    assert """'c_1': "rnn/'1/c",""" in (tmp_path / "lstm.README.md").read_text()
+    assert """'c_1': "rnn/'1/c",""" in (tmp_path / "lstm.onnx.README.md").read_text()
     assert made.check() < 2e-6

@@ -55,6 +55,15 @@ def test_bfloat16_is_read_as_float32_and_written_as_it_was(tmp_path: Path) -> No
     assert b'"BF16"' in written
 
 
+@pytest.mark.parametrize("length", [0x280, 0x380, 0x580, 0x8B1F, 0x4B50])
+def test_a_length_that_begins_like_another_kind_is_a_length(tmp_path: Path, length: int) -> None:
+    """The first bytes are those of a pickle, a gzip file or a zip archive."""
+    header = json.dumps(PAIR).encode().ljust(length)
+    values = np.arange(12, dtype="<f4")
+    found = load_state(put(tmp_path / "a.safetensors", header, values.tobytes()))
+    assert found.flat().size == 12
+
+
 def test_files_are_aligned_and_have_the_record_of_the_state(tmp_path: Path) -> None:
     state = state_of([(3, 2), (2, 2)], names=lambda number: f"rnn/cell_{number}")
     path = tmp_path / "a.safetensors"

@@ -157,6 +157,8 @@ def identify(source: ByteSource) -> Kind:
         return EMPTY
     if end == MAGIC:
         return TABLE
+    if _is_safetensors(start, source.size):  # its length may begin like another kind
+        return SAFETENSORS
     for offset, signature, kind in _SIGNATURES:
         if start[offset : offset + len(signature)] == signature:
             return kind
@@ -193,15 +195,19 @@ def _text(start: bytes) -> Kind | None:
     return kind or (TEXT if text_format.message_of(start) is None else PBTXT)
 
 
-def _binary(start: bytes, size: int) -> Kind | None:
-    """Return the kind of a file with the size of a header in its first bytes, or of a map.
+def _is_safetensors(start: bytes, size: int) -> bool:
+    """Whether the length of a JSON header is in the first bytes: the README of safetensors."""
+    length = int.from_bytes(start[:8], "little")
+    return start[8:9] == b"{" and 2 <= length <= min(size - 8, _MAX_HEADER)
 
-    Sources: the README of safetensors; io/record_writer.h of TensorFlow 1.15; the specification of
-    MessagePack, whose fixmap and map 16 begin with a short text as the first key.
+
+def _binary(start: bytes, size: int) -> Kind | None:
+    """Return the kind of a file with the size of a record in its first bytes, or of a map.
+
+    Sources: io/record_writer.h of TensorFlow 1.15; the specification of MessagePack, whose fixmap
+    and map 16 begin with a short text as the first key.
     """
     length = int.from_bytes(start[:8], "little")
-    if start[8:9] == b"{" and 2 <= length <= min(size - 8, _MAX_HEADER):
-        return SAFETENSORS
     if length <= size - 16 and masked_crc(start[:8]) == int.from_bytes(start[8:12], "little"):
         return _TFRECORD
     key = re.match(rb"(?:[\x81-\x8f]|\xde..)([\xa1-\xbf])(\w*)", start, re.DOTALL)

@@ -85,10 +85,13 @@ def command(
         (export_options.to is None, "pass the program: --to TARGET; --list shows them"),
         (export_options.output is None, "pass the file to write: -o OUT"),
         (for_arrays and not is_arrays, "--variable and --slice are for --to arrays"),
+        (is_arrays and (part.cell or part.stack), "--to arrays takes variables: pass --variable"),
+        (is_arrays and export_options.compare, "--check is for the weights of cells"),
+        (not is_arrays and export_options.compress, "--compress is for --to arrays"),
+        (common.as_json and export_options.output == "-", "-o - and --json both use stdout"),
         (
-            is_arrays
-            and (export_options.compare or vars(part) != vars(Part(cell=None, stack=None))),
-            "--to arrays takes variables: pass --variable",
+            not is_arrays and export_options.output == "-",
+            "pass a file: the README is written next to it",
         ),
     )
     ckpt = common.open_checkpoint(ckpt_path or "")
@@ -121,7 +124,7 @@ def _export_variables(
         document: Json = {"kind": "variables", "path": ckpt.prefix, "output": path}
         document |= {"target": "arrays", "variables": names}
         print_document("lstmstate.export/1", document)
-    else:
+    elif path != "-":
         print_path(path)
     return 0
 
@@ -146,6 +149,8 @@ def _export_cells(
     )
     common.note_options(made.loaded.settled, strict=arithmetic.strict)
     common.note(made.notes)
+    if export_options.compare:
+        made.refuse_missing_packages()
     with Outputs(force=export_options.force) as outputs:
         made.write(outputs)
     difference = made.check() if export_options.compare else None

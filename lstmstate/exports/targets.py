@@ -9,7 +9,7 @@ from typing import Any
 from lstmstate.cells.activations import ACTIVATIONS
 from lstmstate.engines.expressible import Expressible
 from lstmstate.engines.network import Array, Network
-from lstmstate.errors import ArgumentError
+from lstmstate.errors import ArgumentError, nearest
 from lstmstate.named_tuple import NamedTuple
 
 Content = Mapping[str, Array] | bytes
@@ -263,7 +263,6 @@ def target_of(key: str) -> Target:
         ArgumentError: there is none.
     """
     if key not in BY_KEY:
-        raise ArgumentError(
-            f"there is no target {key!r:.40}", advice=f"pass one of {', '.join(BY_KEY)}"
-        )
+        advice = nearest(key, BY_KEY) or f"pass one of {', '.join(BY_KEY)}"
+        raise ArgumentError(f"there is no target {key!r:.40}", advice=advice)
     return BY_KEY[key]

@@ -197,6 +197,9 @@ class LSTMNetwork(NetworkLoader, metaclass=Brief):
 
         from lstmstate.model.loaded_network import state_of
 
+        if self.model is None:
+            problem = "the initial state is unknown: there is no graph next to the checkpoint"
+            raise UnsupportedError(problem, path=self._path)
         starts = self.starts(feeds, batch or 1, steps)
         if any(one.is_of_sizes for one in starts):
             raise UnsupportedError(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -14,13 +16,21 @@ from lstmstate.arguments import name_nearest, one_of, refuse_others
 from lstmstate.engines.expressible import refuse_missing_parts
 from lstmstate.engines.network import Array, Network, no_states
 from lstmstate.engines.run_options import assumptions, remarks
-from lstmstate.errors import MissingExtraError, UnsupportedError, located, printable, warn
-from lstmstate.exports.targets import CHECKPOINT, SCRIPT, Content, Target, target_of
+from lstmstate.errors import (
+    ArgumentError,
+    MissingExtraError,
+    UnsupportedError,
+    located,
+    printable,
+    warn,
+)
+from lstmstate.exports.targets import CHECKPOINT, SCRIPT, VARIABLES, Content, Target, target_of
 from lstmstate.files.atomic import Outputs
 from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
 from lstmstate.model.loaded_network import Loaded
 from lstmstate.model.network_loader import RECORDED, Recorded, RunOptions
 from lstmstate.named_tuple import NamedTuple
+from lstmstate.operations.export_arrays import export_arrays
 from lstmstate.state.formats.array_writer import PlannedArray, open_writer
 from lstmstate.state.formats.checkpoint_arrays import write_arrays
 from lstmstate.state.formats.registry import kind_to_write
@@ -66,9 +76,7 @@ class Export(NamedTuple):
     @property
     def readme(self) -> str:
         """The path of the README to write next to it."""
-        is_prefix = CHECKPOINT in self.target.kinds
-        stem = self.path.removesuffix(".index") if is_prefix else os.path.splitext(self.path)[0]
-        return f"{stem}.README.md"
+        return f"{self.path.removesuffix('.index')}.README.md"
 
     def write(self, outputs: Outputs) -> None:
         """Write the weights, with their program if they have one, and their README."""
@@ -131,17 +139,34 @@ class Export(NamedTuple):
                 f"Exported by lstmstate {__version__} from {printable(self.prefix)}.",
                 "",
                 *folded,
+                *(f"- Assumed: {printable(line)}." for line in assumptions(self.loaded.settled)),
                 *(f"- Note: {printable(line)}." for line in self.notes),
                 f"- State: the layout `{target.state}`, as `lstmstate convert` writes it.",
                 f"- `x` is [batch, time, {self.network.first.input_size}], and `state` has the "
-                "arrays of that layout. The program leaves `outputs` and the `state` after them.",
+                "arrays of that layout; here both are zeros, for a batch of 1. The program leaves "
+                "`outputs` and the `state` after them.",
                 "",
                 "```python",
+                *self._zeros(),
+                "",
                 self.target.source(self.network, os.path.basename(self.path)).rstrip("\n"),
                 "```",
                 "",
             ]
         )
+
+    def _zeros(self) -> list[str]:
+        """Return the lines of a program that make an input and a state of zeros."""
+        dtype, first = self.network.dtype.name, self.network.first
+        zeros = to_arrays(LAYOUTS[self.target.state], self.loaded.state(no_states(self.network, 1)))
+        return [
+            "import numpy",
+            "",
+            f"x = numpy.zeros((1, 10, {first.input_size}), {dtype!r})",
+            "state = {",
+            *(f"    {n!r}: numpy.zeros({a.shape}, {dtype!r})," for n, a in zeros.items()),
+            "}",
+        ]
 
     def check(self, seed: int = 0) -> float:
         """Return the largest difference between the written export, run by its program, and ours.
@@ -176,13 +201,28 @@ class Export(NamedTuple):
         wanted = {"outputs": ran.outputs.swapaxes(0, 1), **expected}
         return max(_difference(found[name], a) for name, a in wanted.items())
 
+    def refuse_missing_packages(self) -> None:
+        """Raise a MissingExtraError if the program of the check imports a package that is missing."""
+        tree = ast.walk(ast.parse(self.target.source(self.network, self.path)))
+        names = [one.name for node in tree if isinstance(node, ast.Import) for one in node.names]
+        missing = [name for name in names if find_spec(name.partition(".")[0]) is None]
+        if missing:
+            raise MissingExtraError(
+                f"the check runs {self.target.program}, and {missing[0]} is not installed here",
+                advice=f"pip install {missing[0]}",
+            )
+
 
 def _difference(values: Any, wanted: Any) -> float:
-    """Return the largest difference; infinite if the shapes differ, or a number is NaN."""
+    """Return the largest difference, relative to numbers above 1.
+
+    Infinite if the shapes differ, or a number is NaN.
+    """
     found = np.asarray(values)
     if found.shape != wanted.shape:
         return math.inf
-    largest = float(np.abs(found - wanted).max(initial=0.0))
+    relative = np.abs(found - wanted) / np.maximum(np.abs(wanted), 1)
+    largest = float(relative.max(initial=0.0))
     return largest if math.isfinite(largest) else math.inf
 
 
@@ -223,7 +263,7 @@ def export_opened(ckpt: LSTMCheckpoint, request: ExportRequest) -> Export:
     with located(ckpt.prefix):
         if not isinstance(loaded.network, Network):
             raise UnsupportedError(
-                f"it has no weights of cells: {loaded.notes[0]}",
+                f"only the graph has its step: {loaded.notes[0].partition(': ')[2]}",
                 tensor=loaded.route.name,
                 advice="run it here: `lstmstate run`",
             )
@@ -252,6 +292,7 @@ def export(
     to: str,
     cell: str | None = None,
     stack: str | None = None,
+    variable: str | Sequence[str] = (),
     force: bool = False,
     engine: str = "auto",
     forget_bias: float | Recorded = RECORDED,
@@ -267,17 +308,25 @@ def export(
 
     Args:
         output: the file; the README is next to it.
-        to: the program: 'torch', 'keras', 'onnx', …
+        to: the program: 'torch', 'keras', 'onnx', …; 'arrays' for variables as they are.
         cell, stack: the part of the checkpoint; the only one by default.
+        variable: of 'arrays', the names of some, with * and ? for any characters.
         force: whether to replace files that exist.
         engine: "numpy" for the cells as recognised, though the graph does not confirm them.
         forget_bias, …, assume_defaults: as for `LSTMNetwork.run`.
         checksums: whether to verify the checksums of the checkpoint.
     """
     refuse_others({"engine": engine}, {"engine": one_of(("auto", "numpy"))})
-    options = RunOptions.of(locals())
+    options, names = RunOptions.of(locals()), [variable] if isinstance(variable, str) else variable
+    if names and to != VARIABLES.key:
+        raise ArgumentError("`variable` is for `to='arrays'`", advice="leave it out")
     request = ExportRequest(to, os.fspath(output), cell, stack, options)
     with Outputs(force=force) as outputs, open_checkpoint(checkpoint, checksums=checksums) as ckpt:
+        if to == VARIABLES.key:
+            variables = export_arrays(ckpt, request.output, names)
+            variables.write(outputs)
+            warn([*ckpt.notes, *variables.notes])
+            return
         made = export_opened(ckpt, request)
         made.write(outputs)
         settled = made.loaded.settled
