@@ -595,8 +595,8 @@ def test_a_calling_program_continues() -> None:
 
 
 def test_no_module_of_the_current_folder_is_loaded(tmp_path: Path) -> None:
-    """There may be anything where a stranger's checkpoint is."""
-    for name in ("click", "rich", "numpy", "h5py", "google_crc32c", "gc", "contextlib", "json"):
+    """There may be anything where a stranger's checkpoint is, but for modules of `runpy` itself."""
+    for name in ("click", "rich", "numpy", "h5py", "google_crc32c", "gc", "json"):
         (tmp_path / f"{name}.py").write_text(f"open('{name}.loaded', 'w').close()\nraise Exception")
     path = [str(SAMPLE.parent.parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     for arguments in (["inspect", "-q", str(SAMPLE), "--json"], ["check", "--help"]):
