@@ -202,7 +202,7 @@ class Export(NamedTuple):
         return max(_difference(found[name], a) for name, a in wanted.items())
 
     def refuse_missing_packages(self) -> None:
-        """Raise a MissingExtraError if the program of the check imports a package that is missing."""
+        """Raise a MissingExtraError if the program imports a package that is missing."""
         tree = ast.walk(ast.parse(self.target.source(self.network, self.path)))
         names = [one.name for node in tree if isinstance(node, ast.Import) for one in node.names]
         missing = [name for name in names if find_spec(name.partition(".")[0]) is None]
