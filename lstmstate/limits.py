@@ -145,6 +145,9 @@ MAX_REPEATED_BYTES = 256 * MIB
 # of 1,024 units and an input as wide takes 32 MiB.
 MAX_GROUPED_BYTES = 2 << 30
 
+# The recurrent weights of IndyLSTMCells, exported as matrices: 2,048 units take 64 MiB.
+MAX_DIAGONAL_BYTES = 256 * MIB
+
 # A table of sequences is held whole, and parsed at some 50 MB a second: longer ones belong into an
 # npy.
 MAX_TABLE_BYTES = 256 * MIB

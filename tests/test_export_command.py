@@ -33,7 +33,7 @@ def test_gates_are_written_with_a_readme(shell: Shell, tmp_path: Path) -> None:
         assert np.array_equal(found["rnn/lstm_cell/f/bias"], bias[16:24] + np.float32(0.5))
         assert found["rnn/lstm_cell/projection"].shape == (8, 5)
     text = (tmp_path / "g.npz.README.md").read_text()
-    assert "The forget_bias 0.5 of rnn/lstm_cell is in the bias of its forget gate." in text
+    assert "The forget_bias 0.5 of `rnn/lstm_cell` is in the bias of its forget gate." in text
 
 
 def test_cells_that_a_program_does_not_have_leave_no_file(shell: Shell, tmp_path: Path) -> None:

@@ -335,3 +335,18 @@ def test_a_state_without_rows(tmp_path: Path) -> None:
     save_state(LSTMState(empty, empty), tmp_path / "a.pt")
     assert torch.load(tmp_path / "a.pt", weights_only=True)["c"].shape == (0, 3)
     assert load_state(tmp_path / "a.pt").cells[0].c.shape == (0, 3)
+
+
+@needs_torch
+@pytest.mark.parametrize("of", ["conjugate", "negative"])
+def test_lazy_tensors_are_refused(tmp_path: Path, of: str) -> None:
+    """Their values are not those in the storage."""
+    numbers = torch.complex(torch.ones(1, 4), torch.arange(4.0)[None] + 1).conj()
+    tensor = numbers if of == "conjugate" else numbers.imag
+    torch.save({"c": tensor, "m": tensor}, tmp_path / "a.pt")
+    with pytest.raises(UnsupportedError, match=r"save it after \.resolve_conj\(\)"):
+        load_state(tmp_path / "a.pt")
+    torch.save(
+        {"c": tensor.resolve_conj().resolve_neg().real, "m": torch.zeros(1, 4)}, tmp_path / "b.pt"
+    )
+    assert load_state(tmp_path / "b.pt").cells[0].c.shape == (1, 4)

@@ -23,7 +23,7 @@ class NewState(Options):
     )
     zeros: bool = option("Write zeros.")
     initial: bool = option("Write the initial state in the graph.")
-    batch: int | None = option("The number of rows.", options.positive, "N")
+    batch: int | None = option("The number of rows.", options.width, "N")
     steps: int | None = option(
         "The number of steps of x, if the graph's initial state depends on it.",
         options.positive,

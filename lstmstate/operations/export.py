@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmstate import __version__
+from lstmstate import __version__, limits
 from lstmstate.arguments import name_nearest, one_of, refuse_others
 from lstmstate.engines.expressible import refuse_missing_parts
 from lstmstate.engines.network import Array, Network, no_states
@@ -120,14 +120,14 @@ class Export(NamedTuple):
     def describe(self) -> str:
         """Return the text of the README."""
         cells, target = self.network.cells, self.target
-        names = ", ".join(printable(cell.name) or "/" for cell in cells)
+        names = ", ".join(_code(cell.name or "/") for cell in cells)
         place = (
             "not in its weights: the class adds it"
             if target.adds_to_f is None
             else "in the bias of its forget gate"
         )
         folded = [
-            f"- The forget_bias {cell.forget_bias:g} of {printable(cell.name) or 'the cell'} is "
+            f"- The forget_bias {cell.forget_bias:g} of {_code(cell.name or 'the cell')} is "
             f"{place}."
             for cell in cells
             if cell.forget_bias != target.adds_to_f
@@ -136,11 +136,11 @@ class Export(NamedTuple):
             [
                 f"# {names} for {target.program}",
                 "",
-                f"Exported by lstmstate {__version__} from {printable(self.prefix)}.",
+                f"Exported by lstmstate {__version__} from {_code(self.prefix)}.",
                 "",
                 *folded,
-                *(f"- Assumed: {printable(line)}." for line in assumptions(self.loaded.settled)),
-                *(f"- Note: {printable(line)}." for line in self.notes),
+                *(f"- Assumed: {_code(line)}." for line in assumptions(self.loaded.settled)),
+                *(f"- Note: {_code(line)}." for line in self.notes),
                 f"- State: the layout `{target.state}`, as `lstmstate convert` writes it.",
                 f"- `x` is [batch, time, {self.network.first.input_size}], and `state` has the "
                 "arrays of that layout; here both are zeros, for a batch of 1. The program leaves "
@@ -213,6 +213,11 @@ class Export(NamedTuple):
             )
 
 
+def _code(name: str) -> str:
+    """Return a name as code in Markdown, where it cannot be markup."""
+    return f"`{printable(name).replace('`', chr(39))}`"
+
+
 def _difference(values: Any, wanted: Any) -> float:
     """Return the largest difference, relative to numbers above 1.
 
@@ -279,6 +284,14 @@ def export_loaded(loaded: Loaded, target: Target, prefix: str, path: str) -> Exp
         UnsupportedError: the target cannot express them.
     """
     network = loaded.recognised_network.with_full_kernels()
+    diagonals = [cell for cell in network.cells if cell.recurrent.ndim == 1]
+    nbytes = sum(len(cell.recurrent) * cell.widths.c * cell.dtype.itemsize for cell in diagonals)
+    if nbytes > limits.MAX_DIAGONAL_BYTES:
+        raise UnsupportedError(
+            f"its recurrent weights, one for each unit, would be matrices of {nbytes:,} bytes",
+            tensor=diagonals[0].name,
+            advice="export its variables: `to='arrays'`",
+        )
     refuse_missing_parts(network, target.has, target.program, _WITHOUT)
     content = target.content(network, path)
     return Export(target, prefix, loaded._replace(network=network), path, content)

@@ -79,7 +79,8 @@ class StoredState(NamedTuple):
     @property
     def other_arrays(self) -> list[StoredArray]:
         """The other arrays of its file, such as the outputs of a run."""
-        return [array for array in self.file.arrays if array not in self.arrays]
+        own = {id(array) for array in self.arrays}
+        return [array for array in self.file.arrays if id(array) not in own]
 
     def whole(self) -> State:
         """Return all of it."""

@@ -159,6 +159,9 @@ def open_writer(
             path="stdout" if target == STDOUT else target,
             advice=f"end the name in {IN_ROWS}",
         )
+    for plan in plans:
+        if "\0" in plan.name:
+            raise UnsupportedError("no file of arrays can have this name", tensor=plan.name)
     with report_errors(target):
         to = Destination(outputs.new(target), target, plans, metadata, compress)
         results: ArrayWriter = code(kind.writer)(to)

@@ -136,7 +136,7 @@ class Machine:
     def extend(self, values: tuple[object, ...]) -> None:
         """Append to the list that is the last on the stack."""
         target = self.pop()
-        if not isinstance(target, list):
+        if type(target) is not list:
             raise damaged("it appends to a value that is not a list")
         target.extend(values)
         self.stack.append(target)

@@ -147,6 +147,12 @@ class SafetensorsWriter(TensorWriter):
             plan, code = self.plans[number], _CODES[self.types[number].name]
             self._starts[number], end = at, at + plan.nbytes
             offsets = {"data_offsets": [at, end]}
+            if plan.name == _METADATA:
+                raise UnsupportedError(
+                    "a safetensors file has no tensor of this name",
+                    tensor=plan.name,
+                    advice="write an .npz or .h5",
+                )
             entries[plan.name] = {"dtype": code, "shape": list(plan.shape), **offsets}
             at = end
         text = json.dumps(entries, separators=(",", ":")).encode()

@@ -160,6 +160,7 @@ class _Builder:
         self._source = source
         self._storages = storages
         self._is_big_endian = big_endian
+        self._dtypes: dict[str, DType] = {}  # of each storage
         self._parts = 0
         self._name_bytes_left = limits.MAX_TORCH_PICKLE_BYTES
         self._bytes_left = limits.BOMB_BYTES + limits.WHOLE_BOMB_RATIO * source.size
@@ -178,6 +179,7 @@ class _Builder:
         match found:
             case _Items():
                 items = found
+                _refuse_odd_keys([part for part, _ in items])
             case tuple() | list() if type(found) in (tuple, list):
                 items = [*enumerate(found)]
             case Call(_Name.PARAMETER, (tensor, bool(), _), None):
@@ -191,11 +193,12 @@ class _Builder:
                     tuple(strides),
                     bool(),
                     _,
-                    *_,
+                    *flags,
                 ),
                 None,
             ):
                 with located(tensor=name or None):
+                    _refuse_lazy(flags)
                     yield self.tensor(name, dtype, key, count, offset, shape, strides)
             case Call():
                 raise damaged("a call in it has other arguments than torch.save gives")
@@ -204,8 +207,6 @@ class _Builder:
             case _:
                 raise UnsupportedError("it holds a thing that is not a tensor", advice=ADVICE)
         for part, item in items:
-            if type(part) not in (str, int):
-                raise UnsupportedError("a key of a dict in it is not a text", advice=ADVICE)
             yield from self.arrays(item, f"{name}/{part}".removeprefix("/"), depth + 1)
 
     def tensor(
@@ -219,8 +220,12 @@ class _Builder:
         strides: tuple[object, ...],
     ) -> StoredArray:
         """Return a tensor, once all of its elements are known to be in its storage."""
+        import numpy as np
+
         sizes = [size for size in shape if type(size) is int and size >= 0]
         steps = [step for step in strides if type(step) is int and step >= 0]
+        if self._dtypes.setdefault(key, dtype) is not dtype:
+            raise damaged("a storage in it has two dtypes")
         if len(sizes) < len(shape) or len(steps) < len(strides) or len(sizes) != len(steps):
             raise damaged("a tensor in it has a shape or strides that none can have")
         if len(sizes) > limits.NUMPY_RANK:
@@ -230,11 +235,13 @@ class _Builder:
         member = self._storages[key]
         if count * dtype.itemsize != member.size:
             raise damaged(f"a storage of {count} elements has {member.size} bytes")
+        steps = [step if size > 1 else 0 for size, step in zip(sizes, steps, strict=True)]
         last = offset + sum((size - 1) * step for size, step in zip(sizes, steps, strict=True))
         is_empty = 0 in sizes
         if offset < 0 or offset > count or (not is_empty and last >= count):
             raise damaged(f"a tensor in it reaches beyond the {count} elements of its storage")
-        nbytes = math.prod(size or 1 for size in sizes) * dtype.itemsize
+        width = np.dtype(dtype.numpy).itemsize  # once read
+        nbytes = max(math.prod(size or 1 for size in sizes), last + 1 - offset) * width
         if nbytes > limits.MAX_INT64:
             raise damaged("a tensor in it has a shape that none can have")
         self._bytes_left -= 0 if is_empty else nbytes
@@ -255,6 +262,26 @@ class _Builder:
         if is_empty or _are_in_order(sizes, steps):
             return stretch(tuple(sizes))
         return StridedTensor(name, tuple(sizes), tuple(steps), stretch((last + 1 - offset,)))
+
+
+def _refuse_odd_keys(keys: list[object]) -> None:
+    """Refuse keys of a dict that are not names, or there twice: the last one counts then."""
+    texts = [str(key) for key in keys if type(key) in (str, int)]
+    if len(texts) < len(keys):
+        raise UnsupportedError("a key of a dict in it is not a text", advice=ADVICE)
+    if any(len(text) > limits.MAX_NAME_BYTES for text in texts):
+        raise UnsupportedError("its names are too long to be names of tensors")
+    if len(set(texts)) < len(texts):
+        raise UnsupportedError("two of its tensors have the same name", advice=ADVICE)
+
+
+def _refuse_lazy(flags: list[object]) -> None:
+    """Refuse a tensor whose values are not those in its storage, by its last argument."""
+    if any(flags):
+        raise UnsupportedError(
+            "it is a lazy conjugate or negative",
+            advice="save it after .resolve_conj().resolve_neg()",
+        )
 
 
 def _are_in_order(sizes: list[int], steps: list[int]) -> bool:

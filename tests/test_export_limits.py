@@ -1,0 +1,44 @@
+"""Exports that would be far larger than their checkpoint, and names that no file can have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import BundleBuilder
+from commands import Shell, checkpoint, error, in_folder, numbers
+from exported import export
+from networks import alone, cell
+
+from lstmstate.errors import UnsupportedError
+
+
+def test_a_diagonal_is_not_made_a_huge_matrix(tmp_path: Path, rng: Any) -> None:
+    with pytest.raises(UnsupportedError, match="would be matrices of 277,155,904 bytes"):
+        export(alone(cell(rng, 1, 4162, indy=True)), "gates", tmp_path / "g.npz")
+    assert in_folder(tmp_path) == {}
+
+
+@pytest.mark.parametrize("ending", ["npz", "h5"])
+def test_names_with_a_zero_are_refused(shell: Shell, tmp_path: Path, ending: str) -> None:
+    builder = BundleBuilder()
+    builder.add("a\0x", numbers(2))
+    path, target = builder.write(tmp_path / "m"), tmp_path / f"all.{ending}"
+    done = shell("export", path, "--to", "arrays", "-o", target, code=3)
+    assert "no file of arrays can have this name" in error(done)
+    assert not target.exists()
+
+
+def test_the_name_of_the_metadata_is_refused(shell: Shell, tmp_path: Path) -> None:
+    path = checkpoint(str(tmp_path / "m.ckpt"), {"__metadata__": numbers(2)})
+    target = tmp_path / "all.safetensors"
+    done = shell("export", path, "--to", "arrays", "-o", target, code=3)
+    assert "no tensor of this name" in error(done)
+
+
+def test_names_are_no_markup_in_a_readme(tmp_path: Path, rng: Any) -> None:
+    name = "<b>`rnn`</b>\n# heading"
+    made = export(alone(cell(rng, 3, 4, name=name)), "gates", tmp_path / "g.npz")
+    heading = made.describe().splitlines()[0]
+    assert heading.startswith("# `<b>'rnn'</b>") and heading.endswith("` for arrays of each gate")
