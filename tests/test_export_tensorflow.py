@@ -133,7 +133,7 @@ def test_variables_are_those_of_the_release(tmp_path: Path, rng: Any, to: str, l
     np.testing.assert_array_equal(w_i, np.zeros(5))
     np.testing.assert_array_equal(w_o, one.peepholes["o"])
     np.testing.assert_array_equal(projection, one.projection)
-    assert "forget_bias 0.25 of rnn/lstm_cell is not in its weights" in found.describe()
+    assert "forget_bias 0.25 of `rnn/lstm_cell` is not in its weights" in found.describe()
 
 
 @pytest.mark.parametrize(
