@@ -147,4 +147,4 @@ def test_haiku_adds_one_to_the_forget_gate(tmp_path: Path, rng: Any) -> None:
     assert "forget_bias" not in found.describe()
     other = export(alone(one._replace(forget_bias=0.25)), "haiku", tmp_path / "other.npz")
     assert other.content["lstm/linear/b"][10] == np.float32(one.bias[10] + np.float32(-0.75))
-    assert "The forget_bias 0.25 of rnn/lstm_cell is in the bias" in other.describe()
+    assert "The forget_bias 0.25 of `rnn/lstm_cell` is in the bias" in other.describe()
