@@ -350,3 +350,15 @@ def test_lazy_tensors_are_refused(tmp_path: Path, of: str) -> None:
         {"c": tensor.resolve_conj().resolve_neg().real, "m": torch.zeros(1, 4)}, tmp_path / "b.pt"
     )
     assert load_state(tmp_path / "b.pt").cells[0].c.shape == (1, 4)
+
+
+@pytest.mark.parametrize("name", ["{}/BYTEORDER", "other/data.pkl"])
+def test_members_that_torch_would_take_otherwise_are_refused(tmp_path: Path, name: str) -> None:
+    path, half = tmp_path / "a.pt", np.zeros((1, 2), np.float32)
+    save_state(LSTMState(half, half), path)
+    assert load_state(path).flat().size == 4
+    with zipfile.ZipFile(path, "a") as archive:
+        folder = archive.namelist()[0].partition("/")[0]
+        archive.writestr(name.format(folder), b"big")
+    with pytest.raises(LstmstateError, match="has another name|there are two"):
+        load_state(path)

@@ -302,6 +302,11 @@ def open_file(source: ByteSource) -> StateFile:
         folder = next((n.removesuffix(PICKLE) for n in found if n.endswith(f"/{PICKLE}")), "")
         if f"{folder}{PICKLE}" not in found:
             raise CorruptError(f"its {PICKLE} is missing")
+        order_name = f"{folder}{BYTE_ORDER}"  # torch ignores the case of names
+        if any(name != order_name and name.lower() == order_name.lower() for name in found):
+            raise CorruptError(f"its {BYTE_ORDER} has another name")
+        if sum(name.endswith(f"/{PICKLE}") for name in found) > 1:
+            raise CorruptError(f"there are two {PICKLE} in it")
         members = {}
         for name, info in found.items():
             with located(tensor=name):
