@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -74,6 +75,12 @@ def measure(name: str, seconds: int, folder: Path) -> tuple[int, int, list[Path]
     return int(runs[-1]) if runs else 0, int(edges[-1]) if edges else 0, finds
 
 
+def processor_seconds() -> float:
+    """Return the processor time of the processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def main() -> int:
     """Fuzz the targets of the command line and print their figures."""
     from targets import TARGETS
@@ -85,11 +92,13 @@ def main() -> int:
     given = parser.parse_args()
     folder = given.output or Path(tempfile.mkdtemp(prefix="lstmstate-fuzz-"))
     found: list[Path] = []
-    print(f"{'target':18} {'executions':>10} {'edges':>6} finds")
+    print(f"{'target':18} {'executions':>10} {'edges':>6} {'processor s':>11} finds")
     for name in given.targets or TARGETS:
+        before = processor_seconds()
         runs, edges, finds = measure(name, given.seconds, folder)
+        used = processor_seconds() - before
         found += finds
-        print(f"{name:18} {runs:10,} {edges:6} {len(finds)}", flush=True)
+        print(f"{name:18} {runs:10,} {edges:6} {used:11.0f} {len(finds)}", flush=True)
     print(*found, sep="\n")
     return 1 if found else 0
 

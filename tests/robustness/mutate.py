@@ -1,10 +1,12 @@
 """Mutated files through the commands, in this process: exit codes, messages, outputs.
 
     python tests/robustness/mutate.py --runs 10000               ten thousand mutants of each kind
-    python tests/robustness/mutate.py npz v1 --first 812 --runs 1 --show   one of them again
+    python tests/robustness/mutate.py npz v1 --first 812 --runs 1    one of them again
+    python tests/robustness/mutate.py --runs 100000 --one-command    each through one command
 
 A mutant is a valid file with one change: of bytes, or of a field with all checksums made anew. Its
-number makes it, so a find can be made again. Each command has to end with a documented exit code;
+number makes it, and chooses the one command, so a find can be made again. Each command has to end
+with a documented exit code;
 all that stderr shows are notes, and errors if the code is 3; a failure leaves no output. Values of
 npy and npz that are read are those that NumPy reads.
 """
@@ -13,9 +15,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import io
 import os
 import random
+import resource
 import sys
 import tempfile
 import time
@@ -65,14 +69,19 @@ def _graph(folder: Path, chance: random.Random) -> str:
     return str(folder / "model.ckpt")
 
 
+@functools.cache
+def _seeds(target: str) -> list[bytes]:
+    from targets import TARGETS
+
+    return TARGETS[target].seeds()
+
+
 def _file(target: str, ending: str, change: Callable[[bytes, random.Random], bytes]) -> Make:
     """Return what writes a mutant of a seed of a target."""
 
     def make(folder: Path, chance: random.Random) -> str:
-        from targets import TARGETS
-
         path = folder / f"s{ending}"
-        path.write_bytes(change(chance.choice(TARGETS[target].seeds()), chance))
+        path.write_bytes(change(chance.choice(_seeds(target)), chance))
         return str(path)
 
     return make
@@ -163,20 +172,24 @@ def differs(path: str) -> str | None:
     return None if np.array_equal(flat, whole, equal_nan=True) else "other values than NumPy"
 
 
-def try_mutant(kind: str, number: int) -> list[str]:
-    """Make one mutant and run every command over it; return the finds."""
+def try_mutant(kind: str, number: int, one_command: bool = False) -> list[str]:
+    """Make one mutant and run every command over it, or one of them; return the finds."""
     import numpy as np
 
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
         folder = Path(name)
         np.save(folder / "x.npy", np.ones((2, 3), "f4"))
-        path = KINDS[kind](folder, random.Random(f"{kind} {number}"))
-        found = [(words[0], judge(words, folder)) for words in commands(path, folder)]
+        chance = random.Random(f"{kind} {number}")
+        path = KINDS[kind](folder, chance)
+        tried = list(commands(path, folder))
+        if one_command:
+            tried = [chance.choice(tried)]
+        found = [(words[0], judge(words, folder)) for words in tried]
         found.append(("values", differs(path)))
         return [f"{kind} {number}: {name}: {problem}" for name, problem in found if problem]
 
 
-def try_batch(kind: str, numbers: range) -> list[str]:
+def try_batch(kind: str, numbers: range, one_command: bool) -> list[str]:
     """Try some mutants in a process of their own, which may crash."""
     import warnings
 
@@ -189,7 +202,7 @@ def try_batch(kind: str, numbers: range) -> list[str]:
             for number in numbers:
                 pipe.write(f"{number}\n")
                 pipe.flush()
-                for find in try_mutant(kind, number):
+                for find in try_mutant(kind, number, one_command):
                     pipe.write(f"!{find!r}\n")
         os._exit(0)
     os.close(writer)
@@ -203,23 +216,31 @@ def try_batch(kind: str, numbers: range) -> list[str]:
     return finds
 
 
+def _processor_seconds() -> float:
+    """Return the processor time of the processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def main() -> int:
     """Try the mutants of the command line and print their figures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("kinds", nargs="*", choices=[*KINDS, []], metavar="KIND")
     parser.add_argument("--first", type=int, default=0, help="number of the first mutant")
     parser.add_argument("--runs", type=int, default=1000, help="mutants of each kind")
+    parser.add_argument("--one-command", action="store_true", help="for each mutant, not all eight")
     given = parser.parse_args()
     import targets  # noqa: F401 - loaded once, before processes are forked
 
     found = []
     for kind in given.kinds or KINDS:
-        start, finds = time.perf_counter(), []
+        start, finds = _processor_seconds(), []
         for first in range(given.first, given.first + given.runs, BATCH):
             stop = min(first + BATCH, given.first + given.runs)
-            finds += try_batch(kind, range(first, stop))
-        seconds = time.perf_counter() - start
-        print(f"{kind:14} {given.runs:9,} mutants {seconds:7.0f} s  {len(finds)} finds", flush=True)
+            finds += try_batch(kind, range(first, stop), given.one_command)
+        used = _processor_seconds() - start
+        figures = f"{given.runs:9,} mutants {used:7.0f} processor seconds  {len(finds)} finds"
+        print(f"{kind:14} {figures}", flush=True)
         found += finds
     print(*found, sep="\n")
     return 1 if found else 0
