@@ -6,6 +6,7 @@ import random
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "robustness"))
 
+import differential
 import faults
 import mutate
 import targets
@@ -44,6 +46,31 @@ def test_a_reader_takes_its_seeds_and_no_mutant_breaks_it(tmp_path: Path, name: 
 def test_mutants_break_no_command(kind: str) -> None:
     for number in range(3):
         assert mutate.try_mutant(kind, number) == []
+
+
+# What reads its files in this process: no library that may abort.
+IN_PROCESS = [pair for pair in differential.PAIRS.values() if pair.kind in ("npz", "pkl", "csv")]
+
+
+@pytest.mark.parametrize("pair", IN_PROCESS, ids=[pair.kind for pair in IN_PROCESS])
+def test_a_mutant_has_the_values_that_its_library_reads(
+    tmp_path: Path, pair: differential.Pair
+) -> None:
+    counts = Counter[str]()
+    for number in range(20):
+        path = mutate.KINDS[pair.kind](tmp_path, random.Random(f"{pair.kind} {number}"))
+        ours = differential.read(pair.ours, path, LstmstateError)
+        theirs = differential.read(pair.theirs, path, Exception)
+        assert differential.compare(ours, theirs, counts) == []
+    assert counts["parts equal"] > 0
+
+
+def test_other_values_are_found() -> None:
+    one, counts = np.ones(3, "f4"), Counter[str]()
+    for other in (one * 2, one.astype("f8"), one[:2]):
+        assert differential.compare({"a": one}, {"a": other, "b": one}, counts) == ["a"]
+    assert differential.compare({"a": one}, {"a": one.astype(">f4")}, counts) == []
+    assert differential.compare({"a": ("Add", ["x"])}, {"a": ("Add", ["y"])}, counts) == ["a"]
 
 
 def test_a_command_that_breaks_its_promises_is_found(
