@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 
 from lstmstate.engines import load
-from lstmstate.engines.network import Arithmetic, Network, Norm, Pair, RunOutputs, no_states
+from lstmstate.engines.canonical_network import (
+    Arithmetic,
+    Network,
+    Norm,
+    Pair,
+    RunOutputs,
+    no_states,
+)
 
 Array = Any
 Rng = np.random.Generator

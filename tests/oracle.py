@@ -19,9 +19,9 @@ from writers import Tensor, TensorFlow, as_in_1_x, edit_graph, tensorflow
 
 from lstmstate.cells import Cell
 from lstmstate.engines import load
-from lstmstate.engines.network import Network, no_states
+from lstmstate.engines.canonical_network import Network, no_states
+from lstmstate.engines.canonical_weights import arithmetic
 from lstmstate.engines.run_options import settle
-from lstmstate.engines.weights import arithmetic
 from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
 
 Array = Any

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lstmstate.engines.network import split_gates
+from lstmstate.engines.canonical_network import split_gates
 from lstmstate.engines.numpy_functions import function
 
 if TYPE_CHECKING:
-    from lstmstate.engines.network import Arithmetic, Array, Norm, Pair
+    from lstmstate.engines.canonical_network import Arithmetic, Array, Norm, Pair
 
 
 def step(cell: Arithmetic, x: Array, c: Array, m: Array) -> Pair:

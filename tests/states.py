@@ -21,7 +21,7 @@ from lstmstate.state.formats.registry import kind_to_write
 from lstmstate.state.infer_layout import StoredState
 from lstmstate.state.layouts import LAYOUTS, Structure
 from lstmstate.state.state import State
-from lstmstate.state.stream import Stream
+from lstmstate.state.state_stream import Stream
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]

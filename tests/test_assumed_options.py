@@ -17,10 +17,10 @@ from lstmstate import engines, open_checkpoint
 from lstmstate.cells.activations import ACTIVATIONS
 from lstmstate.cells.cell import Option, Source
 from lstmstate.cells.family import Family
-from lstmstate.cells.settle_options import settle_options
+from lstmstate.cells.options_from_files import settle_options
 from lstmstate.checkpoint.dtypes import NUMPY_FLOATS
 from lstmstate.cli import options
-from lstmstate.cli.group import cli
+from lstmstate.cli.click_adapter import cli
 from lstmstate.engines.numpy_functions import FUNCTIONS
 from lstmstate.engines.run_options import RUN_OPTIONS
 from lstmstate.errors import UnknownOptionError

@@ -16,7 +16,7 @@ import pytest
 from exported import difference, export
 from networks import alone, cell
 
-from lstmstate.engines.network import Arithmetic, Network
+from lstmstate.engines.canonical_network import Arithmetic, Network
 from lstmstate.errors import UnsupportedError
 from lstmstate.exports.targets import target_of
 

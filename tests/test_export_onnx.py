@@ -13,7 +13,7 @@ from networks import Rng, alone, cell, random_network, sequences
 
 from lstmstate import engines
 from lstmstate.cells.activations import ACTIVATIONS
-from lstmstate.engines.network import Arithmetic, Network, Pair
+from lstmstate.engines.canonical_network import Arithmetic, Network, Pair
 from lstmstate.errors import LstmstateError, MissingExtraError, UnsupportedError
 from lstmstate.exports import onnx_model
 

@@ -18,7 +18,7 @@ from lstmstate.cells import Option
 from lstmstate.cells.from_graph.alike_steps import Kind, Places
 from lstmstate.cells.from_graph.gates import read_split_step
 from lstmstate.cells.from_graph.graph_cell import GraphCell, GraphStep
-from lstmstate.cells.from_graph.unexplained import Walk
+from lstmstate.cells.from_graph.step_walk import Walk
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
@@ -487,7 +487,7 @@ def test_layers_of_two_directions_are_ordered_once(tmp_path: Path) -> None:
 
 
 def test_the_last_recurrences_are_found_without_comparing_all_of_them() -> None:
-    from lstmstate.graph.walk import Tensor
+    from lstmstate.graph.tensors import Tensor
     from lstmstate.recurrence.data_path import Front
 
     def every(count: int) -> list[Recurrence]:

@@ -13,13 +13,13 @@ from states import Array, cells_of, fits, same, shapes_of, state_of, states, str
 
 from lstmstate import LSTMState, LstmstateError, StackState
 from lstmstate.cells.cell import CellShape, StateWidths
-from lstmstate.state import stream
+from lstmstate.state import state_stream as stream
 from lstmstate.state.formats.array_writer import values
 from lstmstate.state.formats.stored_array import ArrayInMemory, StateFile
 from lstmstate.state.infer_layout import StoredState
 from lstmstate.state.layouts import LAYOUTS, structure_of, to_arrays
 from lstmstate.state.state import State
-from lstmstate.state.stream import Stream
+from lstmstate.state.state_stream import Stream
 
 steady = settings(derandomize=True, deadline=None)
 

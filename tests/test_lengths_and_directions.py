@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstmstate.engines import load
-from lstmstate.engines.network import (
+from lstmstate.engines.canonical_network import (
     Arithmetic,
     Network,
     Pair,

@@ -33,7 +33,7 @@ import lstmstate
 from lstmstate.cells import Option
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.engines import blas_threads, load, matrix_products
-from lstmstate.engines.network import Arithmetic, Network
+from lstmstate.engines.canonical_network import Arithmetic, Network
 from lstmstate.engines.numpy_engine import NumpyCell, NumpyRunner
 from lstmstate.model.checkpoint import open_checkpoint
 from lstmstate.recurrence.variable_values import GraphVariables

@@ -16,7 +16,7 @@ from networks import Rng, alone, assert_agrees, assert_same, cell, random_networ
 from lstmstate import engines
 from lstmstate.cells.activations import ACTIVATIONS, ROWS
 from lstmstate.engines import onnxruntime_engine
-from lstmstate.engines.network import Arithmetic, Network
+from lstmstate.engines.canonical_network import Arithmetic, Network
 from lstmstate.engines.onnx_graph import build_model
 from lstmstate.errors import UnsupportedError
 

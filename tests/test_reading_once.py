@@ -23,13 +23,13 @@ from lstmstate.files.atomic import Outputs
 from lstmstate.files.reader import ByteSource
 from lstmstate.operations.convert import write_state
 from lstmstate.operations.load import open_path, states_in
-from lstmstate.state import stream
+from lstmstate.state import state_stream as stream
 from lstmstate.state.candidates import Cells, Wanted
 from lstmstate.state.formats.input_path import open_arrays
 from lstmstate.state.formats.numpy_reader import NpyArray
 from lstmstate.state.formats.registry import BY_KEY
 from lstmstate.state.layouts import LAYOUTS
-from lstmstate.state.stream import Stream
+from lstmstate.state.state_stream import Stream
 
 CELLS, UNITS, ROWS = 5, 8, 30
 FLAT = 2 * UNITS * CELLS

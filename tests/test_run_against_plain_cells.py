@@ -19,9 +19,9 @@ from writers import Shape, below, cells
 
 from lstmstate.cells import Cell
 from lstmstate.engines import load
-from lstmstate.engines.network import Network
+from lstmstate.engines.canonical_network import Network
+from lstmstate.engines.canonical_weights import arithmetic
 from lstmstate.engines.run_options import settle
-from lstmstate.engines.weights import arithmetic
 
 Draw = Callable[..., Any]
 

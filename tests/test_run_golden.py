@@ -15,9 +15,9 @@ from writers import cells
 from lstmstate.cells import Cell
 from lstmstate.cells.cell import Value
 from lstmstate.engines import load
-from lstmstate.engines.network import Network
+from lstmstate.engines.canonical_network import Network
+from lstmstate.engines.canonical_weights import Read, arithmetic
 from lstmstate.engines.run_options import Settled, settle
-from lstmstate.engines.weights import Read, arithmetic
 from lstmstate.errors import UnsupportedError
 from lstmstate.model.checkpoint import open_checkpoint
 

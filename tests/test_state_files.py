@@ -37,7 +37,7 @@ from work import little_memory
 
 from lstmstate import LSTMState, LstmstateError, UnsupportedError, load_state, save_state
 from lstmstate.errors import CorruptError
-from lstmstate.state import stream
+from lstmstate.state import state_stream as stream
 from lstmstate.state.layouts import LAYOUTS, to_arrays
 from lstmstate.state.state import State
 

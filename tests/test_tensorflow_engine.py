@@ -26,7 +26,7 @@ from lstmstate import engines
 from lstmstate.cells.activations import ACTIVATIONS
 from lstmstate.cells.families import BY_NAME
 from lstmstate.engines import tensorflow_cells, tensorflow_engine
-from lstmstate.engines.network import Arithmetic
+from lstmstate.engines.canonical_network import Arithmetic
 from lstmstate.engines.numpy_functions import function
 from lstmstate.errors import LstmstateError, UnsupportedError
 

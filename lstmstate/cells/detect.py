@@ -28,11 +28,11 @@ from lstmstate.cells.families import (
     USER,
 )
 from lstmstate.cells.family import Family, Leaves
-from lstmstate.cells.from_graph.explanation import explain
 from lstmstate.cells.from_graph.graph_cell import GraphCell
 from lstmstate.cells.from_graph.match_variables import GraphView, VariableFacts
 from lstmstate.cells.from_graph.recurrences import count_layers
-from lstmstate.cells.settle_options import settle_options
+from lstmstate.cells.from_graph.unexplained_operations import explain
+from lstmstate.cells.options_from_files import settle_options
 from lstmstate.cells.shapes import PEEPHOLES, Shapes, Widths
 from lstmstate.cells.stacks import stacks as stacks_of
 from lstmstate.cells.variable_names import use_of
@@ -138,7 +138,7 @@ class Recognition:
         """Return the cells whose output feeds others, in the graph."""
         if self.graph is None:
             return {}
-        from lstmstate.cells.from_graph.layers import feeders
+        from lstmstate.cells.from_graph.chained_cells import feeders
 
         return feeders(self.graph, cells)
 

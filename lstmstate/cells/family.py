@@ -38,8 +38,8 @@ class Family(NamedTuple):
             class of this kind loads checkpoints of the others.
         is_layer: whether it is a layer of Keras, which has no wrappers, and shares scopes.
         library: the library that has the class.
-        form: the form of its weights, a key of `engines.weights.FORMS`; None if only the graph's
-            own step can run it.
+        form: the form of its weights, a key of `engines.canonical_weights.FORMS`; None if only the
+            graph's own step can run it.
         refusal: the reason, if it has no form.
         clip_refusal: the reason why it is not run with a cell_clip.
         is_block: whether one operation is its step, which clips only if the bound is above zero.

@@ -11,7 +11,7 @@ import sys
 from contextlib import suppress
 from importlib import import_module
 
-from lstmstate.cli import streams
+from lstmstate.cli import standard_streams
 from lstmstate.type_names import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -55,9 +55,9 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 def main() -> int:
     """Run the command line of this process; return its exit code."""
-    streams.replace_standard()
+    standard_streams.replace_standard()
     code = execute(sys.argv[1:])
-    failure = streams.failure_of_stdout()
+    failure = standard_streams.failure_of_stdout()
     if failure is None:
         return code
     report_line(f"error: stdout: it cannot be written ({failure.strerror})")
@@ -94,7 +94,7 @@ def _call_command(name: str, words: list[str]) -> int:
     with gather():
         if values is not None:
             return command.call(**values) or DONE
-        from lstmstate.cli.group import click_command
+        from lstmstate.cli.click_adapter import click_command
 
         called = f"lstmstate {name}"
         parsed = click_command(command, called)
@@ -113,7 +113,7 @@ def _run(arguments: list[str]) -> int:
     """Run a command."""
     name = arguments[0] if arguments else ""
     if "_LSTMSTATE_COMPLETE" in os.environ:  # a shell asks for completions
-        from lstmstate.cli.group import cli
+        from lstmstate.cli.click_adapter import cli
 
         with suppress(SystemExit):
             cli.main(arguments, prog_name="lstmstate", standalone_mode=False)

@@ -14,7 +14,7 @@ from lstmstate.errors import ArgumentError, MissingExtraError
 from lstmstate.named_tuple import NamedTuple
 
 if TYPE_CHECKING:
-    from lstmstate.engines.network import Network, Runner
+    from lstmstate.engines.canonical_network import Network, Runner
 
 
 class Engine(NamedTuple):

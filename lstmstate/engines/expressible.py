@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from lstmstate.cells.activations import BY_NAME
-from lstmstate.engines.network import Arithmetic, Network
+from lstmstate.engines.canonical_network import Arithmetic, Network
 from lstmstate.errors import UnsupportedError
 from lstmstate.named_tuple import NamedTuple
 

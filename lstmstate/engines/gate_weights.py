@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lstmstate.engines.network import GATES, Arithmetic, Array, split_gates
+from lstmstate.engines.canonical_network import GATES, Arithmetic, Array, split_gates
 from lstmstate.named_tuple import NamedTuple
 
 

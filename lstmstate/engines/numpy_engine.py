@@ -24,8 +24,7 @@ from typing import Any
 import numpy as np
 
 from lstmstate.engines import blas_threads
-from lstmstate.engines.matrix_products import InputPart, cut, run_together, shares
-from lstmstate.engines.network import (
+from lstmstate.engines.canonical_network import (
     GATES,
     Arithmetic,
     Array,
@@ -39,6 +38,7 @@ from lstmstate.engines.network import (
     spans,
     split_gates,
 )
+from lstmstate.engines.matrix_products import InputPart, cut, run_together, shares
 from lstmstate.engines.numpy_functions import function
 from lstmstate.errors import UnsupportedError
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lstmstate.cells.activations import BY_NAME
+from lstmstate.engines.canonical_network import Arithmetic, Array, Network, Stage
 from lstmstate.engines.expressible import Expressible, refuse_missing_parts
 from lstmstate.engines.gate_weights import gate_weights
-from lstmstate.engines.network import Arithmetic, Array, Network, Stage
 from lstmstate.errors import UnsupportedError, printable
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from lstmstate.cells.cell import (
     unexplained_words,
 )
 from lstmstate.cells.families import row_of
-from lstmstate.cells.settle_options import take_strongest
+from lstmstate.cells.options_from_files import take_strongest
 from lstmstate.cells.shapes import PEEPHOLES
 from lstmstate.errors import UnknownOptionError, printable
 from lstmstate.named_tuple import NamedTuple

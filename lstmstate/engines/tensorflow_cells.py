@@ -16,7 +16,7 @@ import numpy as np
 from lstmstate.cells.activations import BY_NAME
 from lstmstate.cells.families import row_of
 from lstmstate.checkpoint.dtypes import NUMPY_FLOATS
-from lstmstate.engines.network import Arithmetic, Array, split_gates
+from lstmstate.engines.canonical_network import Arithmetic, Array, split_gates
 from lstmstate.errors import UnsupportedError
 from lstmstate.named_tuple import NamedTuple
 

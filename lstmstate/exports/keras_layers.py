@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from lstmstate.cells.cell import CellShape
+from lstmstate.engines.canonical_network import Arithmetic, Array, Chain, Network, Stage
 from lstmstate.engines.gate_weights import gate_weights
-from lstmstate.engines.network import Arithmetic, Array, Chain, Network, Stage
 from lstmstate.errors import UnsupportedError
 from lstmstate.exports.layers import split_stages
 from lstmstate.named_tuple import NamedTuple

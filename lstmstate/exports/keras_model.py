@@ -11,7 +11,7 @@ import json
 import zipfile
 from typing import Any
 
-from lstmstate.engines.network import Array, Network
+from lstmstate.engines.canonical_network import Array, Network
 from lstmstate.exports.keras_layers import (
     Config,
     Layer,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lstmstate.engines.network import Arithmetic, Network, Stage
+from lstmstate.engines.canonical_network import Arithmetic, Network, Stage
 from lstmstate.errors import UnsupportedError
 
 Layer = tuple[Arithmetic, ...]  # the forward cell, and the backward one

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from textwrap import indent
 
+from lstmstate.engines.canonical_network import Arithmetic, Network
 from lstmstate.engines.gate_weights import gate_weights
-from lstmstate.engines.network import Arithmetic, Network
 from lstmstate.exports.cell_calls import calls, named_scopes
 
 # By the names of `cells.activations`: the function, or the value of one for z.

@@ -21,9 +21,9 @@ import numpy as np
 
 from lstmstate.cells.activations import SELU_ALPHA, SELU_SCALE
 from lstmstate.cells.cell import CellShape
+from lstmstate.engines.canonical_network import Arithmetic, Array, Network, Norm, Stage
 from lstmstate.engines.expressible import missing_parts
 from lstmstate.engines.gate_weights import gate_weights
-from lstmstate.engines.network import Arithmetic, Array, Network, Norm, Stage
 from lstmstate.engines.numpy_functions import LEAK
 from lstmstate.engines.onnx_graph import DIRECTIONS, OPERATOR, lstm_node
 from lstmstate.errors import MissingExtraError, UnsupportedError, printable

@@ -7,8 +7,8 @@ from importlib import import_module
 from typing import Any
 
 from lstmstate.cells.activations import ACTIVATIONS
+from lstmstate.engines.canonical_network import Array, Network
 from lstmstate.engines.expressible import Expressible
-from lstmstate.engines.network import Array, Network
 from lstmstate.errors import ArgumentError, nearest
 from lstmstate.named_tuple import NamedTuple
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from lstmstate.cells.activations import BY_NAME
 from lstmstate.cells.families import MIDDLE, NEW, OLD, PLAIN
+from lstmstate.engines.canonical_network import Arithmetic, Array, Network
 from lstmstate.engines.gate_weights import gate_weights, join_gates
-from lstmstate.engines.network import Arithmetic, Array, Network
 from lstmstate.errors import UnsupportedError
 from lstmstate.exports.cell_calls import state_scopes
 from lstmstate.named_tuple import NamedTuple

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from lstmstate.engines.network import Array, Network
+from lstmstate.engines.canonical_network import Array, Network
 from lstmstate.exports.keras_layers import (
     Layer,
     Tensor,

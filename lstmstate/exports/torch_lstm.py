@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from lstmstate.engines.canonical_network import Arithmetic, Array, Network
 from lstmstate.engines.gate_weights import join_gates
-from lstmstate.engines.network import Arithmetic, Array, Network
 from lstmstate.exports.layers import Layer, layers_of, refuse_unlike_widths
 from lstmstate.exports.weight_files import reading
 

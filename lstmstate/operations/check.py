@@ -42,7 +42,7 @@ from lstmstate.operations.load import Opened, open_path, states_in
 from lstmstate.state.candidates import Cells, Wanted
 from lstmstate.state.infer_layout import StoredState
 from lstmstate.state.layouts import LAYOUTS
-from lstmstate.state.stream import Advance, Stream, ignore
+from lstmstate.state.state_stream import Advance, Stream, ignore
 from lstmstate.value_stats import ValueStats, stats_of
 
 _SHOWN = 3  # counterparts of a missing name

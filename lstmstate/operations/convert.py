@@ -18,7 +18,7 @@ from lstmstate.state.formats.array_writer import open_writer
 from lstmstate.state.formats.checkpoint_arrays import add_state
 from lstmstate.state.formats.registry import BY_KEY, StateKind, code, kind_of_name, kind_to_write
 from lstmstate.state.layouts import LAYOUTS, Layout, Structure
-from lstmstate.state.stream import Advance, Stream, ignore
+from lstmstate.state.state_stream import Advance, Stream, ignore
 
 if TYPE_CHECKING:
     from lstmstate.model.checkpoint import LSTMCheckpoint

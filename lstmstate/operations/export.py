@@ -13,8 +13,8 @@ import numpy as np
 
 from lstmstate import __version__, limits
 from lstmstate.arguments import name_nearest, one_of, refuse_others
+from lstmstate.engines.canonical_network import Array, Network, no_states
 from lstmstate.engines.expressible import refuse_missing_parts
-from lstmstate.engines.network import Array, Network, no_states
 from lstmstate.engines.run_options import assumptions, remarks
 from lstmstate.errors import (
     ArgumentError,

@@ -13,7 +13,7 @@ import numpy as np
 
 from lstmstate.arguments import name_nearest
 from lstmstate.cells.cell import CellShape, StateWidths
-from lstmstate.engines.network import Array, Lengths, Pair, spans
+from lstmstate.engines.canonical_network import Array, Lengths, Pair, spans
 from lstmstate.engines.run_options import assumptions, remarks
 from lstmstate.errors import (
     ArgumentError,
@@ -29,7 +29,7 @@ from lstmstate.files.atomic import Outputs
 from lstmstate.files.inputs import gather
 from lstmstate.model.checkpoint import open_checkpoint
 from lstmstate.model.loaded_network import Loaded
-from lstmstate.model.network import LSTMNetwork
+from lstmstate.model.lstm_network import LSTMNetwork
 from lstmstate.model.network_loader import RECORDED, OwnStart, Recorded, RunOptions
 from lstmstate.model.saved_states import refuse_layout
 from lstmstate.named_tuple import NamedTuple
@@ -38,11 +38,11 @@ from lstmstate.state.formats.input_path import InputPath
 from lstmstate.state.layouts import LAYOUTS, scopes_of
 from lstmstate.state.metadata import OUTPUTS, Metadata
 from lstmstate.state.state import State
-from lstmstate.state.stream import Advance, Stream, ignore
+from lstmstate.state.state_stream import Advance, Stream, ignore
 from lstmstate.value_stats import ValueStats, stats_of
 
 if TYPE_CHECKING:
-    from lstmstate.recurrence.initial_state import FedOrder
+    from lstmstate.recurrence.fed_order import FedOrder
     from lstmstate.state.formats.array_writer import ArrayWriter, PlannedArray
 
 # Bytes of inputs and results that are stepped over at once: enough to make the calls around them

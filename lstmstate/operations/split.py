@@ -21,7 +21,7 @@ from lstmstate.state.formats.stored_array import StateFile, StoredArray
 from lstmstate.state.infer_layout import StoredState, read_state
 from lstmstate.state.layouts import LAYOUTS, scopes_of
 from lstmstate.state.metadata import HALVES, Metadata
-from lstmstate.state.stream import Stream
+from lstmstate.state.state_stream import Stream
 
 _NUMBERED = re.compile(r"\Acell_\d+\Z")
 

@@ -26,7 +26,7 @@ from lstmstate.state.formats.stored_array import ArrayInMemory, StateFile
 from lstmstate.state.infer_layout import StoredState
 from lstmstate.state.layouts import LAYOUTS, Structure, to_arrays
 from lstmstate.state.state import StackState, State, StateLike, to_state
-from lstmstate.state.stream import Stream
+from lstmstate.state.state_stream import Stream
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike

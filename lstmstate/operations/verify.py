@@ -13,7 +13,7 @@ from lstmstate import arguments
 from lstmstate.arguments import name_nearest
 from lstmstate.cells.families import RUNNABLE
 from lstmstate.cells.stacks import refuse_gaps
-from lstmstate.engines.network import Array, Pair, Runner
+from lstmstate.engines.canonical_network import Array, Pair, Runner
 from lstmstate.engines.run_options import assumptions, settle
 from lstmstate.errors import (
     ArgumentError,
@@ -26,13 +26,13 @@ from lstmstate.errors import (
 from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
 from lstmstate.model.confirm import InOrder, in_float64, step_by_step
 from lstmstate.model.loaded_network import Loaded
-from lstmstate.model.network import LSTMNetwork
+from lstmstate.model.lstm_network import LSTMNetwork
 from lstmstate.model.network_loader import RECORDED, Recorded, RunOptions
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.operations.compare import Difference, Gauge, Tolerance
 from lstmstate.operations.run import chunks_of, open_input
 from lstmstate.operations.sequences import Sequences
-from lstmstate.state.stream import Advance, ignore
+from lstmstate.state.state_stream import Advance, ignore
 
 if TYPE_CHECKING:
     from lstmstate.cells.cell import Value

@@ -15,7 +15,7 @@ from lstmstate.cells.from_graph.graph_cell import GraphCell
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.errors import LstmstateError, UnsupportedError, count, printable
 from lstmstate.graph.evaluate import Scope
-from lstmstate.graph.walk import Tensor
+from lstmstate.graph.tensors import Tensor
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.recurrence.data_path import READS_SIZES, Front, by_place, origins
 from lstmstate.recurrence.find_states import PRODUCTS, take

@@ -8,7 +8,7 @@ from typing import Any
 from lstmstate.cells.cell import StateWidths
 from lstmstate.cells.variable_names import common_scope, use_of
 from lstmstate.graph.evaluate import Scope
-from lstmstate.graph.walk import Tensor
+from lstmstate.graph.tensors import Tensor
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.recurrence.data_path import READS_SIZES, Front
 from lstmstate.recurrence.find_states import Causes, Path

@@ -10,7 +10,7 @@ from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.op_sets import SELECTS
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.evaluate import Scope
-from lstmstate.graph.walk import Tensor, behind, data_inputs, node_at, past
+from lstmstate.graph.tensors import Tensor, behind, data_inputs, node_at, past
 from lstmstate.recurrence.data_path import Front, front_of, tail_of
 from lstmstate.recurrence.find_states import PRODUCTS, LoopStep, Path, StatePair, StatePart
 from lstmstate.recurrence.graph_network import Cell, Output, Port, Recurrence, name_of

@@ -8,7 +8,7 @@ from lstmstate.checkpoint.fused_ops import BLOCK_SEQUENCES, CUDNN_OPS
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.evaluate import Scope
-from lstmstate.graph.walk import Tensor, data_inputs, node_at, past
+from lstmstate.graph.tensors import Tensor, data_inputs, node_at, past
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.recurrence.data_path import (
     READS_SIZES,

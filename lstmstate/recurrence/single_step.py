@@ -14,7 +14,7 @@ from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.op_sets import CLIPS
 from lstmstate.graph.dropout import before_dropout
 from lstmstate.graph.evaluate import Scope
-from lstmstate.graph.walk import Tensor, behind, between, data_inputs
+from lstmstate.graph.tensors import Tensor, behind, between, data_inputs
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.recurrence.data_path import origins
 from lstmstate.recurrence.find_states import ELEMENTWISE, PRODUCTS

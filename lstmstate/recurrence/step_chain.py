@@ -13,7 +13,7 @@ from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.op_sets import CONCATS, MERGES, SELECTS, SWITCHES
 from lstmstate.graph.dropout import before_dropout
 from lstmstate.graph.evaluate import Scope
-from lstmstate.graph.walk import Tensor, behind, between, data_inputs, input_at, node_at
+from lstmstate.graph.tensors import Tensor, behind, between, data_inputs, input_at, node_at
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.recurrence import single_step
 from lstmstate.recurrence.data_path import origins

@@ -19,7 +19,7 @@ from lstmstate.checkpoint.op_sets import ADDING, JOINING, SELECTS
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.dropout import before_dropout
 from lstmstate.graph.evaluate import Scope
-from lstmstate.graph.walk import Tensor, behind, data_inputs, node_at, past
+from lstmstate.graph.tensors import Tensor, behind, data_inputs, node_at, past
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.recurrence.data_path import READS_SIZES, Front, front_of, origins, tail_of
 from lstmstate.recurrence.find_states import JUMPS, Causes, take

@@ -23,7 +23,7 @@ from lstmstate.state.formats.stored_array import Item, StateFile, StoredArray
 from lstmstate.state.layouts import LAYOUTS, Layout, by_cell
 
 if TYPE_CHECKING:
-    from lstmstate.recurrence.initial_state import FedOrder
+    from lstmstate.recurrence.fed_order import FedOrder
 
 _TUTORIAL = "[L, 2, batch, units], c first"
 

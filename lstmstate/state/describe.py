@@ -12,7 +12,7 @@ from lstmstate.state.candidates import Wanted
 from lstmstate.state.formats.stored_array import StateFile
 from lstmstate.state.infer_layout import StoredState, read_state
 from lstmstate.state.other_contents import names_in
-from lstmstate.state.stream import Stream
+from lstmstate.state.state_stream import Stream
 
 
 class Contents(NamedTuple):

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 from lstmstate.cells.cell import Unexplained
 from lstmstate.cells.from_graph.gates import products_with
+from lstmstate.cells.from_graph.loop_states import SPLITS, next_of
 from lstmstate.cells.from_graph.options import PRODUCTS
-from lstmstate.cells.from_graph.state_origin import SPLITS, next_of
-from lstmstate.cells.from_graph.unexplained import CUTS, FAR, PASSES_VALUES, number_in, plain_name
+from lstmstate.cells.from_graph.step_walk import CUTS, FAR, PASSES_VALUES, number_in, plain_name
 from lstmstate.cells.from_graph.value_sources import ELEMENTS, Sources
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import Graph

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lstmstate.model.checkpoint import LSTMCheckpoint
     from lstmstate.model.confirm import Confirmation
     from lstmstate.operations.check import Finding
-    from lstmstate.state.stream import Stream
+    from lstmstate.state.state_stream import Stream
 
 
 def checkpoint_document(

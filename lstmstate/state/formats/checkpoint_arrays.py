@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lstmstate.checkpoint.tensor_bundle_writer import BundleWriter
     from lstmstate.files.atomic import Outputs
     from lstmstate.state.state import Array
-    from lstmstate.state.stream import Stream
+    from lstmstate.state.state_stream import Stream
 
 
 def _tensor(variable: Variable, shape: tuple[int, ...]) -> StoredArray:

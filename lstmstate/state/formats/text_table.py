@@ -25,7 +25,7 @@ from lstmstate.state.metadata import KEY, parse
 
 if TYPE_CHECKING:
     from lstmstate.state.state import Array
-    from lstmstate.state.stream import Stream
+    from lstmstate.state.state_stream import Stream
 
 _MARK = f"# {KEY} "
 _COLUMN = re.compile(r"(?P<name>.*?[^\d._])[._]?(?P<number>\d{1,9})")

@@ -16,10 +16,10 @@ from lstmstate.cells.cell import Cell
 from lstmstate.cells.families import row_of
 from lstmstate.cells.from_graph.activations import find_activation
 from lstmstate.cells.from_graph.graph_cell import GraphCell, GraphStep
+from lstmstate.cells.from_graph.loop_states import FED, SPLITS, next_of
 from lstmstate.cells.from_graph.options import PRODUCTS, normalises, projections
-from lstmstate.cells.from_graph.state_origin import FED, SPLITS, next_of
+from lstmstate.cells.from_graph.step_walk_marks import BETWEEN, WORDS, Memory, Place
 from lstmstate.cells.from_graph.value_sources import ELEMENTS, SHAPES, Sources
-from lstmstate.cells.from_graph.walk_memory import BETWEEN, WORDS, Memory, Place
 from lstmstate.cells.shapes import PEEPHOLES
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph

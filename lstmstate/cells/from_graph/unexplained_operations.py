@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from lstmstate.cells.cell import Cell, Unexplained
 from lstmstate.cells.from_graph.graph_cell import FEW, GraphCell
-from lstmstate.cells.from_graph.unexplained import Walk
+from lstmstate.cells.from_graph.step_walk import Walk
 from lstmstate.cells.from_graph.value_sources import Sources
 from lstmstate.cells.shapes import PEEPHOLES
 from lstmstate.checkpoint.graph import Graph
@@ -59,6 +59,6 @@ def explain(
 def _choose_walk(wired: GraphCell) -> type[Walk]:
     if len(wired.steps) < FEW:
         return Walk
-    from lstmstate.cells.from_graph.walk_once import WalkOnce
+    from lstmstate.cells.from_graph.step_walk_once import WalkOnce
 
     return WalkOnce

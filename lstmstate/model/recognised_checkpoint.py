@@ -32,7 +32,7 @@ from lstmstate.errors import (
     nearest,
     printable,
 )
-from lstmstate.model.network import LSTMCell, LSTMNetwork, LSTMStack
+from lstmstate.model.lstm_network import LSTMCell, LSTMNetwork, LSTMStack
 from lstmstate.model.network_loader import Origin
 from lstmstate.type_names import TYPE_CHECKING, TypeVar
 

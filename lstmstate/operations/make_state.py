@@ -11,7 +11,7 @@ from lstmstate.operations.convert import Conversion, default_kind, write_state
 from lstmstate.operations.state_files import in_memory
 from lstmstate.state.formats.registry import kind_to_write
 from lstmstate.state.layouts import LAYOUTS
-from lstmstate.state.stream import Stream
+from lstmstate.state.state_stream import Stream
 
 if TYPE_CHECKING:
     from lstmstate.model.checkpoint import LSTMCheckpoint

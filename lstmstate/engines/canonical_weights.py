@@ -17,7 +17,7 @@ from lstmstate.cells.families import row_of
 from lstmstate.cells.shapes import PEEPHOLES
 from lstmstate.cells.weight_stats import weight
 from lstmstate.checkpoint.dtypes import NUMPY_FLOATS
-from lstmstate.engines.network import Arithmetic, Array, Norm, split_gates
+from lstmstate.engines.canonical_network import Arithmetic, Array, Norm, split_gates
 from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from functools import cached_property, partial
 
 from lstmstate.cells.from_graph.alike_steps import Kind, Kinds, Places, Reading
 from lstmstate.cells.from_graph.graph_cell import GraphStep
-from lstmstate.cells.from_graph.unexplained import Walk
-from lstmstate.cells.from_graph.walk_memory import WORDS, Mark
+from lstmstate.cells.from_graph.step_walk import Walk
+from lstmstate.cells.from_graph.step_walk_marks import WORDS, Mark
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.named_tuple import NamedTuple
 
