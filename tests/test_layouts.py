@@ -19,7 +19,7 @@ from lstmstate.state.formats.stored_array import ArrayInMemory, StateFile
 from lstmstate.state.infer_layout import StoredState
 from lstmstate.state.layouts import LAYOUTS, structure_of, to_arrays
 from lstmstate.state.state import State
-from lstmstate.state.state_stream import Stream
+from lstmstate.state.state_stream import StateStream
 
 steady = settings(derandomize=True, deadline=None)
 
@@ -344,7 +344,7 @@ def test_every_layout_becomes_every_other_in_parts(state: State, part_bytes: int
         for source in names:
             for target in names:
                 expected = to_arrays(LAYOUTS[target], state)
-                going = Stream(stored(state, source), LAYOUTS[target])
+                going = StateStream(stored(state, source), LAYOUTS[target])
                 assert [(p.name, p.shape, p.dtype) for p in going.plans] == [
                     (name, array.shape, array.dtype) for name, array in expected.items()
                 ]
@@ -396,7 +396,7 @@ def test_progress_is_reported_in_bytes(layout: str, monkeypatch: pytest.MonkeyPa
     size = sum(half.nbytes for cell in cells_of(state) for half in cell)
     for whole in (True, False):
         reported: list[int] = []
-        going = Stream(stored(state, "flat"), LAYOUTS[layout], on_part=reported.append)
+        going = StateStream(stored(state, "flat"), LAYOUTS[layout], on_part=reported.append)
         if whole:
             list(going.together())
         else:

@@ -29,7 +29,7 @@ from lstmstate.state.formats.input_path import open_arrays
 from lstmstate.state.formats.numpy_reader import NpyArray
 from lstmstate.state.formats.registry import BY_KEY
 from lstmstate.state.layouts import LAYOUTS
-from lstmstate.state.state_stream import Stream
+from lstmstate.state.state_stream import StateStream
 
 CELLS, UNITS, ROWS = 5, 8, 30
 FLAT = 2 * UNITS * CELLS
@@ -62,7 +62,7 @@ def write(source: Path, target: Path, layout: str, kind: str) -> list[int]:
     cells = Cells.of_widths([StateWidths(UNITS, UNITS)] * CELLS)
     (found,) = states_in(open_path(str(source)), Wanted(cells=(cells,)))
     with Outputs() as outputs:
-        stream = Stream(found, LAYOUTS[layout], on_part=reported.append)
+        stream = StateStream(found, LAYOUTS[layout], on_part=reported.append)
         write_state(stream, outputs, str(target), BY_KEY[kind])
     return reported
 

@@ -9,13 +9,13 @@ import click
 from lstmstate.cli import COMMANDS, CONTEXT, HELP, load
 
 if TYPE_CHECKING:
-    from lstmstate.cli.command import Command, Option
+    from lstmstate.cli.command import Command, CommandOption
 
 
 class _Value(click.ParamType[Any] if TYPE_CHECKING else click.ParamType):  # type: ignore[misc]
     """A value that a function returns, or a ValueError with the problem."""
 
-    def __init__(self, option: Option) -> None:
+    def __init__(self, option: CommandOption) -> None:
         self.name = option.metavar or "VALUE"
         self._option = option
 

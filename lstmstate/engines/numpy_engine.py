@@ -26,8 +26,8 @@ import numpy as np
 from lstmstate.engines import blas_threads
 from lstmstate.engines.canonical_network import (
     GATES,
-    Arithmetic,
     Array,
+    CanonicalCell,
     Lengths,
     Network,
     Norm,
@@ -167,7 +167,7 @@ class NumpyCell:
     product, the bias, the forget bias and every function; products are summed in float32.
     """
 
-    def __init__(self, cell: Arithmetic) -> None:
+    def __init__(self, cell: CanonicalCell) -> None:
         self.cell = cell
         self.dtype = cell.dtype
         self._order = [gate for gate in _ORDER if gate in cell.gates]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from lstmstate.engines.canonical_network import Array, Network
 from lstmstate.engines.gate_weights import gate_weights
 from lstmstate.exports.cell_calls import named_scopes
-from lstmstate.exports.numpy_program import functions
+from lstmstate.exports.numpy_code import functions
 from lstmstate.exports.weight_files import reading
 
 

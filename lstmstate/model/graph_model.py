@@ -17,8 +17,12 @@ from lstmstate.errors import LstmstateError, first_of
 
 if TYPE_CHECKING:
     from lstmstate.engines.graph_engine import GraphRunner
-    from lstmstate.recurrence.graph_network import Cell as RecurrentCell
-    from lstmstate.recurrence.graph_network import GraphNetwork, Recurrence, Recurrences
+    from lstmstate.recurrence.graph_network import (
+        GraphNetwork,
+        Recurrence,
+        Recurrences,
+        RecurrentCell,
+    )
     from lstmstate.recurrence.initial_state_values import InitialStates
     from lstmstate.recurrence.variable_values import GraphVariables
 

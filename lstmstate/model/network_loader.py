@@ -368,12 +368,12 @@ class NetworkLoader:
         """
         from lstmstate import engines
         from lstmstate.engines.canonical_network import Network
-        from lstmstate.engines.canonical_weights import arithmetic
-        from lstmstate.engines.run_options import refuse_unknown, settle
+        from lstmstate.engines.canonical_weights import canonical_cell
+        from lstmstate.engines.run_options import refuse_unknown, settle_run_options
         from lstmstate.model.loaded_network import Loaded
 
         settled = {
-            cell.name: settle(cell, given, is_upper=at > 0)
+            cell.name: settle_run_options(cell, given, is_upper=at > 0)
             for stage in self.route.stages
             for chain in stage
             for at, cell in enumerate(chain)
@@ -382,7 +382,8 @@ class NetworkLoader:
         stages = tuple(
             tuple(
                 tuple(
-                    arithmetic(cell, self._origin.read, settled[cell.name].values) for cell in chain
+                    canonical_cell(cell, self._origin.read, settled[cell.name].values)
+                    for cell in chain
                 )
                 for chain in stage
             )

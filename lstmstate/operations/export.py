@@ -24,7 +24,14 @@ from lstmstate.errors import (
     printable,
     warn,
 )
-from lstmstate.exports.targets import CHECKPOINT, SCRIPT, VARIABLES, Content, Target, target_of
+from lstmstate.exports.targets import (
+    CHECKPOINT,
+    SCRIPT,
+    VARIABLES,
+    Content,
+    ExportTarget,
+    target_of,
+)
 from lstmstate.files.atomic import Outputs
 from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
 from lstmstate.model.loaded_network import Loaded
@@ -51,7 +58,7 @@ class Export(NamedTuple):
         content: the weights by name, or the bytes of the file.
     """
 
-    target: Target
+    target: ExportTarget
     prefix: str
     loaded: Loaded
     path: str
@@ -277,7 +284,7 @@ def export_opened(ckpt: LSTMCheckpoint, request: ExportRequest) -> Export:
         return export_loaded(loaded, target, ckpt.prefix, request.output)
 
 
-def export_loaded(loaded: Loaded, target: Target, prefix: str, path: str) -> Export:
+def export_loaded(loaded: Loaded, target: ExportTarget, prefix: str, path: str) -> Export:
     """Return the export of recognised cells to a file.
 
     Raises:

@@ -38,7 +38,7 @@ from lstmstate.state.formats.input_path import InputPath
 from lstmstate.state.layouts import LAYOUTS, scopes_of
 from lstmstate.state.metadata import OUTPUTS, Metadata
 from lstmstate.state.state import State
-from lstmstate.state.state_stream import Advance, Stream, ignore
+from lstmstate.state.state_stream import Advance, StateStream, ignore
 from lstmstate.value_stats import ValueStats, stats_of
 
 if TYPE_CHECKING:
@@ -448,7 +448,7 @@ class FileRun:
         from lstmstate.operations.state_files import in_memory
         from lstmstate.state.formats.registry import kind_to_write
 
-        stream = Stream(in_memory(state), LAYOUTS[self._files.state_layout or "tuple"])
+        stream = StateStream(in_memory(state), LAYOUTS[self._files.state_layout or "tuple"])
         write_state(stream, outputs, target, kind_to_write(target))
 
 
@@ -531,7 +531,7 @@ def open_state(
     (found, *_) = states_in(opened, wanted, layout="from_layout")
     if [array.name for array in found.arrays] == [""] and not found.file.metadata:
         _refuse_unordered(loaded, path, found.arrays[0].shape, orders)
-    stream, lead = Stream(found), found.structure.lead
+    stream, lead = StateStream(found), found.structure.lead
     state = stream.whole()
     with located(path):
         spatial = len(loaded.network.cells[0].spatial)

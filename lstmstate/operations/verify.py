@@ -14,7 +14,7 @@ from lstmstate.arguments import name_nearest
 from lstmstate.cells.families import RUNNABLE
 from lstmstate.cells.stacks import refuse_gaps
 from lstmstate.engines.canonical_network import Array, Pair, Runner
-from lstmstate.engines.run_options import assumptions, settle
+from lstmstate.engines.run_options import assumptions, settle_run_options
 from lstmstate.errors import (
     ArgumentError,
     LstmstateError,
@@ -227,7 +227,9 @@ class Verification:
         else:
             self._networks = networks_of(ckpt, request.cell, request.stack, self.judge)
             cells = [cell for network in self._networks for cell in network.route.cells]
-            self.settled = [settle(one, request.options) for one in cells if one.family in RUNNABLE]
+            self.settled = [
+                settle_run_options(one, request.options) for one in cells if one.family in RUNNABLE
+            ]
         self.steps = sum(sum(sizes_of(network, self.judge)) for network in self._networks)
 
     def over_random_data(self, advance: Advance = ignore) -> list[Trial]:

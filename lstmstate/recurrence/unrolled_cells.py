@@ -23,7 +23,7 @@ from lstmstate.graph.tensors import Tensor, behind, data_inputs, node_at, past
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.recurrence.data_path import READS_SIZES, Front, front_of, origins, tail_of
 from lstmstate.recurrence.find_states import JUMPS, Causes, take
-from lstmstate.recurrence.graph_network import Cell, Output, Port, Recurrence, name_of
+from lstmstate.recurrence.graph_network import Output, Port, Recurrence, RecurrentCell, name_of
 from lstmstate.recurrence.loop_cells import leads_to
 from lstmstate.recurrence.probe import OPEN, Probe
 from lstmstate.recurrence.sequence_ends import Straight
@@ -111,7 +111,7 @@ def chain_drafts(
         name, is_known = name_of(chain.kernels, names)
         yield Recurrence(
             chain.scope,
-            (Cell(name, c, m, chain.scope, is_known),),
+            (RecurrentCell(name, c, m, chain.scope, is_known),),
             chain.x,
             tuple(front_of(probe.scope.nodes, x) for x in chain.x),
             (),

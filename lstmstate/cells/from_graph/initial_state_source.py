@@ -13,7 +13,7 @@ from collections.abc import Container, Iterator
 from lstmstate.cells.activations import ACTIVATION_OPS
 from lstmstate.cells.cell import UNKNOWN, Option
 from lstmstate.cells.from_graph.activations import Value, operand, skip_identity
-from lstmstate.cells.from_graph.axes import SPREADING, TAKING, Part, numbers, part
+from lstmstate.cells.from_graph.axes import SPREADING, TAKING, TensorPart, numbers, part
 from lstmstate.cells.from_graph.loop_states import FED, is_column_cut
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
@@ -151,7 +151,9 @@ def _are_ones(graph: Graph, product: Node, factor: Node) -> bool:
 # ---- what follows from a source
 
 
-def part_of(graph: Graph, begun: StateSource, shape: tuple[int | None, ...] | None) -> Part | None:
+def part_of(
+    graph: Graph, begun: StateSource, shape: tuple[int | None, ...] | None
+) -> TensorPart | None:
     """Return the part of its source that a state is; None if unknown.
 
     Args:

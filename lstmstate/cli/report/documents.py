@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lstmstate.model.checkpoint import LSTMCheckpoint
     from lstmstate.model.confirm import Confirmation
     from lstmstate.operations.check import Finding
-    from lstmstate.state.state_stream import Stream
+    from lstmstate.state.state_stream import StateStream
 
 
 def checkpoint_document(
@@ -200,7 +200,7 @@ def check_document(path: str, findings: Sequence[Finding]) -> Json:
 
 
 def converted_document(
-    path: str | list[str], target: str | list[str], done: Sequence[Stream]
+    path: str | list[str], target: str | list[str], done: Sequence[StateStream]
 ) -> Json:
     """Return the document of one source."""
     return {
