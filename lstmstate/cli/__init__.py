@@ -29,6 +29,11 @@ COMMANDS = {
     "diff": "compare two states or two checkpoints, within a tolerance",
     "check": "assertions for CI: widths, layout, finite values, names",
 }
+DONE, NO, USAGE, UNUSABLE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+EXIT_CODES = f"""\
+Exit codes: {DONE} done, {NO} the answer is "no", {USAGE} wrong command line,
+{UNUSABLE} a file could not be used, {SOME_FAILED} some of several could not, \
+{INTERRUPTED} interrupted."""
 HELP = f"""Usage: lstmstate COMMAND [OPTIONS] [ARGS]...
        lstmstate PATH                     the same as lstmstate inspect PATH
 
@@ -47,9 +52,7 @@ Examples:
   lstmstate run model.ckpt-7 x.npy -o y.npz   the outputs, and the last state
   lstmstate check model.ckpt-7 --units 128 && ./deploy
 
-Exit codes: 0 done, 1 the answer is "no", 2 wrong command line,
-3 a file could not be used, 4 some of several could not, 130 interrupted."""
-DONE, NO, USAGE, UNUSABLE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+{EXIT_CODES}"""
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -185,7 +188,7 @@ def _report(error: Exception, arguments: list[str]) -> int:
     else:
         problem = f"internal error ({type(error).__name__}: {error})"
         report_line(f"error: {problem}; run it with --debug and report it")
-    return getattr(error, "exit_code", UNUSABLE)
+    return UNUSABLE
 
 
 def _form(error: Exception, name: str) -> str:

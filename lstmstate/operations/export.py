@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmstate import __version__, limits
+from lstmstate import limits
 from lstmstate.arguments import name_nearest, one_of, refuse_others
 from lstmstate.engines.canonical_network import Array, Network, no_states
 from lstmstate.engines.expressible import refuse_missing_parts
@@ -126,6 +126,8 @@ class Export(NamedTuple):
 
     def describe(self) -> str:
         """Return the text of the README."""
+        from importlib.metadata import version
+
         cells, target = self.network.cells, self.target
         names = ", ".join(_code(cell.name or "/") for cell in cells)
         place = (
@@ -143,7 +145,7 @@ class Export(NamedTuple):
             [
                 f"# {names} for {target.program}",
                 "",
-                f"Exported by lstmstate {__version__} from {_code(self.prefix)}.",
+                f"Exported by lstmstate {version('lstmstate')} from {_code(self.prefix)}.",
                 "",
                 *folded,
                 *(f"- Assumed: {_code(line)}." for line in assumptions(self.loaded.settled)),

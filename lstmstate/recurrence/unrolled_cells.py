@@ -454,7 +454,10 @@ def _follow_selects(scope: Scope, made: Tensor, depth: int, before: Tensor) -> T
 
 
 def _find_residuals(scope: Scope, states: Sequence[Tensor], x: Sequence[Tensor]) -> _Values | None:
-    """Return the sums of m and each step's input; None if a step has no such sum."""
+    """Return the sums of m and each step's input; None if a step has no such sum.
+
+    `cells.from_graph.residual` only marks a cell that has such a sum at any step.
+    """
     found = []
     for m, read in zip(states, x, strict=False):
         queue, sums = [m], []

@@ -1,4 +1,7 @@
-"""The JSON documents of `inspect`, `check`, `convert`, `split` and `concat`."""
+"""The JSON documents of `inspect` for checkpoints, of `check`, and of commands that write states.
+
+That of `inspect` for a state file is in `state_report`.
+"""
 
 from __future__ import annotations
 
