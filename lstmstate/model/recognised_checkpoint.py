@@ -200,14 +200,14 @@ class RecognisedCheckpoint:
     @cached_property
     def states(self) -> dict[str, SavedState]:
         """The states in variables, by the name of the variable."""
-        from lstmstate.cells.saved_states import saved_states
+        from lstmstate.cells.find_saved_states import find_saved_states
 
         try:
-            found = saved_states(self._found, self._found.graph)
+            found = find_saved_states(self._found, self._found.graph)
         except UnsupportedError as error:
             graph = self.files.location.graph
             self.files.notes.append(f"{graph}: {error}; states are found by name alone")
-            found = saved_states(self._found, None)
+            found = find_saved_states(self._found, None)
         return NamedMapping("saved state", self.prefix, {state.variable: state for state in found})
 
     @property

@@ -17,7 +17,7 @@ from lstmstate.errors import CorruptError, UnsupportedError, located
 from lstmstate.files.reader import ByteSource
 from lstmstate.state.formats.array_writer import Destination, put_rows
 from lstmstate.state.formats.stored_array import StateFile
-from lstmstate.state.formats.tensors import StoredTensor, TensorWriter
+from lstmstate.state.formats.stored_tensor import StoredTensor, TensorWriter
 from lstmstate.state.metadata import KEY, parse
 
 if TYPE_CHECKING:

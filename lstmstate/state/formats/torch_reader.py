@@ -22,7 +22,7 @@ from lstmstate.files.reader import ByteSource
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.state.formats.pickle_opcodes import Call, Machine, damaged, shown
 from lstmstate.state.formats.stored_array import StateFile, StoredArray, rows_of
-from lstmstate.state.formats.tensors import StoredTensor
+from lstmstate.state.formats.stored_tensor import StoredTensor
 from lstmstate.state.formats.zip_archive import StoredMember, damage, open_archive
 from lstmstate.state.metadata import KEY, parse
 
