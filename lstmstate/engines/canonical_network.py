@@ -1,4 +1,4 @@
-"""Canonical weights of LSTM cells, networks of cells, and the protocol of engines."""
+"""Canonical cells with their weights, networks of such cells, and the protocol of engines."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ class StepWalk:
     # ---- first nodes
 
     def through(self, step: GraphStep) -> None:
-        """StepWalk through a step that is made of small operations."""
+        """Walk through a step that is made of small operations."""
         self._memory.begin()
         self._c_old = walk.through(self._graph, step.c_old, IDENTITIES)
         self._c_new = step.c_new.name
@@ -168,7 +168,7 @@ class StepWalk:
         self._run()
 
     def block(self) -> None:
-        """StepWalk around the operations that are whole steps, or all steps."""
+        """Walk around the operations that are whole steps, or all steps."""
         for values in self._wired.firsts:
             for place, value in zip((_C, _M), values, strict=True):
                 if value is not None:

@@ -42,7 +42,7 @@ class StepWalkOnce(StepWalk):
         return StepKinds(self._graph)
 
     def through(self, step: GraphStep) -> None:
-        """StepWalk through a step, unless a known one without new findings is like it."""
+        """Walk through a step, unless a known one without new findings is like it."""
         known = self._kinds.find(step.m, partial(self._is_like, step)) if step.m else None
         if known is not None:
             like, there = known
