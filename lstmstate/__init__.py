@@ -58,7 +58,7 @@ if TYPE_CHECKING:
         UnsupportedError,
     )
     from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
-    from lstmstate.model.network import LSTMCell, LSTMNetwork, LSTMStack
+    from lstmstate.model.lstm_network import LSTMCell, LSTMNetwork, LSTMStack
     from lstmstate.operations.check import check
     from lstmstate.operations.compare import compare
     from lstmstate.operations.export import export
@@ -72,7 +72,7 @@ _MODULES = {
     "lstmstate.cells": ("Cell", "Option", "SavedState", "Stack", "StateWidths"),
     "lstmstate.checkpoint": ("Variable",),
     "lstmstate.model.checkpoint": ("LSTMCheckpoint", "open_checkpoint"),
-    "lstmstate.model.network": ("LSTMCell", "LSTMNetwork", "LSTMStack"),
+    "lstmstate.model.lstm_network": ("LSTMCell", "LSTMNetwork", "LSTMStack"),
     "lstmstate.operations.check": ("check",),
     "lstmstate.operations.compare": ("compare",),
     "lstmstate.operations.export": ("export",),

@@ -3,8 +3,6 @@
 Every error for a user is an `LstmstateError`; its text is one line,
 
     FILE: TENSOR: problem; advice
-
-and its `exit_code` is that of the command line.
 """
 
 from __future__ import annotations
@@ -42,8 +40,6 @@ class LstmstateError(Exception, metaclass=Brief):
         tensor: the variable or key in that file.
         advice: a way out for the user.
     """
-
-    exit_code = 3
 
     def __init__(
         self,

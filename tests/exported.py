@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lstmstate import engines
-from lstmstate.engines.network import Network
+from lstmstate.engines.canonical_network import Network
 from lstmstate.exports.targets import target_of
 from lstmstate.files.atomic import Outputs
 from lstmstate.model.loaded_network import Loaded

@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 
 from lstmstate.engines import load
-from lstmstate.engines.network import Arithmetic, Network, Norm, Pair, RunOutputs, no_states
+from lstmstate.engines.canonical_network import (
+    CanonicalCell,
+    Network,
+    Norm,
+    Pair,
+    RunOutputs,
+    no_states,
+)
 
 Array = Any
 Rng = np.random.Generator
@@ -25,7 +32,7 @@ def cell(
     indy: bool = False,
     norms: str = "",
     **options: Any,
-) -> Arithmetic:
+) -> CanonicalCell:
     """Return a cell with random weights; `peepholes` and `norms` list their gates."""
 
     def drawn(*shape: int) -> Array:
@@ -50,10 +57,10 @@ def cell(
         "candidate": options.get("activation", "tanh"),
         "recurrent_activation": "sigmoid",
     }
-    return Arithmetic(**fields | options)
+    return CanonicalCell(**fields | options)
 
 
-def alone(one: Arithmetic) -> Network:
+def alone(one: CanonicalCell) -> Network:
     """Return a network of one cell."""
     return Network((((one,),),))
 
@@ -113,7 +120,7 @@ def random_network(rng: Rng, draw_cell: Any) -> Network:
     for _ in range(rng.integers(1, 4)):
         chains = []
         for _ in range(rng.integers(1, 3)):
-            chain: list[Arithmetic] = []
+            chain: list[CanonicalCell] = []
             for _ in range(rng.integers(1, 3)):
                 into = chain[-1].widths.m if chain else width
                 chain.append(draw_cell(rng, into, int(rng.integers(1, 7))))

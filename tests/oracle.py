@@ -19,9 +19,9 @@ from writers import Tensor, TensorFlow, as_in_1_x, edit_graph, tensorflow
 
 from lstmstate.cells import Cell
 from lstmstate.engines import load
-from lstmstate.engines.network import Network, no_states
-from lstmstate.engines.run_options import settle
-from lstmstate.engines.weights import arithmetic
+from lstmstate.engines.canonical_network import Network, no_states
+from lstmstate.engines.canonical_weights import canonical_cell
+from lstmstate.engines.run_options import settle_run_options
 from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
 
 Array = Any
@@ -181,9 +181,9 @@ def network_of(ckpt: LSTMCheckpoint, case: Case) -> Network:
 
     def computed(end: str) -> Any:
         cell = found(end)
-        settled = settle(cell, {})
+        settled = settle_run_options(cell, {})
         assert sorted(settled.assumed) == sorted(case.assumed), cell.name
-        return arithmetic(cell, lambda name: ckpt.variables[name].read(), settled.values)
+        return canonical_cell(cell, lambda name: ckpt.variables[name].read(), settled.values)
 
     stages = case.stages or [[[own[0].name]]]
     return Network(

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lstmstate.engines.network import split_gates
+from lstmstate.engines.canonical_network import split_gates
 from lstmstate.engines.numpy_functions import function
 
 if TYPE_CHECKING:
-    from lstmstate.engines.network import Arithmetic, Array, Norm, Pair
+    from lstmstate.engines.canonical_network import Array, CanonicalCell, Norm, Pair
 
 
-def step(cell: Arithmetic, x: Array, c: Array, m: Array) -> Pair:
+def step(cell: CanonicalCell, x: Array, c: Array, m: Array) -> Pair:
     """Return the new c and m of a cell.
 
     Sources: the `call` of `LSTMCell`, `CoupledInputForgetGateLSTMCell`, `LayerNormLSTMCell` and
@@ -60,7 +60,7 @@ def _apply(name: str, values: Array) -> Array:
     return found
 
 
-def _normalise(cell: Arithmetic, gate: str, values: Array) -> Array:
+def _normalise(cell: CanonicalCell, gate: str, values: Array) -> Array:
     """Return values after the layer norm that a gate, or the new c, has."""
     norm: Norm | None = cell.norms.get(gate)
     if norm is None:

@@ -21,7 +21,7 @@ from lstmstate.state.formats.registry import kind_to_write
 from lstmstate.state.infer_layout import StoredState
 from lstmstate.state.layouts import LAYOUTS, Structure
 from lstmstate.state.state import State
-from lstmstate.state.stream import Stream
+from lstmstate.state.state_stream import StateStream
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
@@ -158,7 +158,7 @@ def reading(source: Path | str, **wanted: Any) -> StoredState:
 
 def converted(source: Path | str, target: Path, layout: str, *, compress: bool = False) -> Path:
     """Convert a state as the command does, and return the path of the output."""
-    stream = Stream(reading(source), LAYOUTS[layout])
+    stream = StateStream(reading(source), LAYOUTS[layout])
     with Outputs() as outputs:
         write_state(stream, outputs, str(target), kind_to_write(str(target)), compress=compress)
     return target

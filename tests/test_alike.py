@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from builders import const, fixed32, meta_graph, node, number, tensor
 
-from lstmstate.cells.from_graph.alike_steps import Kind, Kinds, Reading
+from lstmstate.cells.from_graph.alike_steps import Reading, StepKind, StepKinds
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import Graph
 
@@ -38,7 +38,7 @@ def shared() -> list[bytes]:
     ]
 
 
-def read(graph: Graph, at: str) -> Kind[str]:
+def read(graph: Graph, at: str) -> StepKind[str]:
     """Read a place: all inputs of the sum, its constants, and its activation."""
     start = graph.nodes[f"{at}/sum"]
     reading = Reading(graph, start)
@@ -46,7 +46,7 @@ def read(graph: Graph, at: str) -> Kind[str]:
         one.constant()
         one.number("num_split")
     walk.consumers(reading, start, frozenset({"Tanh"}))
-    return Kind(reading, at, whole={f"{at}/part"})
+    return StepKind(reading, at, whole={f"{at}/part"})
 
 
 def test_a_match_maps_each_node_to_its_counterpart() -> None:
@@ -108,7 +108,7 @@ def test_unread_properties_do_not_matter() -> None:
 
 def test_a_kind_is_searched_only_among_places_with_the_same_start() -> None:
     graph = Graph(meta_graph(*shared(), *place("1"), *place("2")))
-    kinds: Kinds[str] = Kinds(graph)
+    kinds: StepKinds[str] = StepKinds(graph)
     assert kinds.find(graph.nodes["1/sum"]) is None
     kinds.add(graph.nodes["1/sum"], read(graph, "1"))
     assert kinds.find(graph.nodes["2/user"]) is None

@@ -17,10 +17,10 @@ from lstmstate import engines, open_checkpoint
 from lstmstate.cells.activations import ACTIVATIONS
 from lstmstate.cells.cell import Option, Source
 from lstmstate.cells.family import Family
-from lstmstate.cells.settle_options import settle_options
+from lstmstate.cells.options_from_files import options_from_files
 from lstmstate.checkpoint.dtypes import NUMPY_FLOATS
 from lstmstate.cli import options
-from lstmstate.cli.group import cli
+from lstmstate.cli.click_adapter import cli
 from lstmstate.engines.numpy_functions import FUNCTIONS
 from lstmstate.engines.run_options import RUN_OPTIONS
 from lstmstate.errors import UnknownOptionError
@@ -351,5 +351,5 @@ def test_the_strongest_evidence_settles_an_option(
     }
     family = Family("", (), {}, options={name: values[row]})
     graph = {} if shown is None else {name: values[shown]}
-    found = settle_options(family, graph, [name] if unread else [])
+    found = options_from_files(family, graph, [name] if unread else [])
     assert found[name] == values[settled]

@@ -27,7 +27,7 @@ from writers import (
 
 from lstmstate.cells import Option, shapes
 from lstmstate.cells.from_graph.find_cells import find_graph_cells
-from lstmstate.cells.shapes import Shapes, Widths
+from lstmstate.cells.shapes import CellWidths, Shapes
 
 # ---- other layers, by names and shapes alone: their sizes would fit four gates
 
@@ -442,7 +442,7 @@ def test_a_kernel_shows_all_widths(inputs: int, units: int, proj: int | None) ->
     cell = one(kernel=(inputs + (proj or units), 4 * units), bias=(4 * units,))
     if proj:
         cell["projection"] = ((units, proj),)
-    assert shapes.fused(cell) == Widths(inputs, units, proj)
+    assert shapes.fused(cell) == CellWidths(inputs, units, proj)
 
 
 @FEW
@@ -456,7 +456,7 @@ def test_shards_are_joined_on_the_axis_that_gives_a_kernel(
     by_columns = tuple((rows, part) for part in cut(columns, points))
     for kernel, axis in ((by_rows, 0), (by_columns, 1)):
         found = shapes.fused({"kernel": kernel, "bias": bias})
-        assert found == Widths(inputs, units, None, axis if len(kernel) > 1 else None)
+        assert found == CellWidths(inputs, units, None, axis if len(kernel) > 1 else None)
 
 
 @pytest.mark.parametrize(
@@ -470,7 +470,7 @@ def test_shards_are_joined_on_the_axis_that_gives_a_kernel(
 )
 def test_a_projection_may_be_in_shards_too(projection: tuple[Shape, ...], proj: int) -> None:
     cell = {"kernel": ((3 + proj, 16),), "bias": ((16,),), "projection": projection}
-    assert shapes.fused(cell) == Widths(3, 4, proj)
+    assert shapes.fused(cell) == CellWidths(3, 4, proj)
 
 
 @pytest.mark.parametrize(
@@ -511,37 +511,43 @@ WIDE = one(kernel=(3, 32), recurrent_kernel=(2, 32), projection=(4, 2))
 @pytest.mark.parametrize(
     ("family", "cell", "widths"),
     [
-        (shapes.fused, one(kernel=(7, 16)), Widths(3, 4)),  # without a bias
-        (shapes.coupled, one(kernel=(7, 12), bias=(12,)), Widths(3, 4)),  # three gates
+        (shapes.fused, one(kernel=(7, 16)), CellWidths(3, 4)),  # without a bias
+        (shapes.coupled, one(kernel=(7, 12), bias=(12,)), CellWidths(3, 4)),  # three gates
         (shapes.coupled, FUSED, None),
-        (shapes.time_freq, one(kernel=(11, 16), bias=(16,)), Widths(3, 4)),  # feeds two states back
+        (
+            shapes.time_freq,
+            one(kernel=(11, 16), bias=(16,)),
+            CellWidths(3, 4),
+        ),  # feeds two states back
         (shapes.time_freq, one(kernel=(8, 16), bias=(16,)), None),
-        (shapes.layer_norm, NORMS | {"input/gamma": ((4,),)}, Widths(3, 4)),
+        (shapes.layer_norm, NORMS | {"input/gamma": ((4,),)}, CellWidths(3, 4)),
         (shapes.layer_norm, NORMS | {"state/beta": ((16,),)}, None),
-        (shapes.masked, FUSED | one(mask=(7, 16)), Widths(3, 4)),
+        (shapes.masked, FUSED | one(mask=(7, 16)), CellWidths(3, 4)),
         (shapes.masked, FUSED | one(mask=(16, 7)), None),
-        (shapes.weight_norm, FUSED | one(norm_0=(16,), norm_1=(16,)), Widths(3, 4)),
+        (shapes.weight_norm, FUSED | one(norm_0=(16,), norm_1=(16,)), CellWidths(3, 4)),
         (shapes.weight_norm, FUSED | one(norm_0=(16,), norm_1=(4,)), None),
-        (shapes.keras, KERAS, Widths(3, 4)),
-        (shapes.keras, KERAS | one(bias=(16,)), Widths(3, 4)),
+        (shapes.keras, KERAS, CellWidths(3, 4)),
+        (shapes.keras, KERAS | one(bias=(16,)), CellWidths(3, 4)),
         (shapes.keras, KERAS | one(bias=(32,)), None),
-        (shapes.keras_cudnn, KERAS | one(bias=(32,)), Widths(3, 4)),  # a bias for each kernel
+        (shapes.keras_cudnn, KERAS | one(bias=(32,)), CellWidths(3, 4)),  # a bias for each kernel
         (shapes.keras_cudnn, KERAS | one(bias=(16,)), None),
-        (shapes.nas, NAS, Widths(3, 4)),  # eight blocks
-        (shapes.nas, WIDE, Widths(3, 4, 2)),
+        (shapes.nas, NAS, CellWidths(3, 4)),  # eight blocks
+        (shapes.nas, WIDE, CellWidths(3, 4, 2)),
         (shapes.nas, NAS | one(bias=(16,)), None),
-        (shapes.indy, FUSED | one(kernel=(3, 16), recurrent_kernel=(1, 16)), Widths(3, 4)),
+        (shapes.indy, FUSED | one(kernel=(3, 16), recurrent_kernel=(1, 16)), CellWidths(3, 4)),
         (shapes.indy, FUSED | one(kernel=(3, 16), recurrent_kernel=(4, 16)), None),
-        (shapes.tflite, one(input_to_cell_w=(4, 3), cell_to_cell_w=(4, 4)), Widths(3, 4)),
+        (shapes.tflite, one(input_to_cell_w=(4, 3), cell_to_cell_w=(4, 4)), CellWidths(3, 4)),
         (shapes.tflite, NARROW, None),
-        (shapes.tflite, NARROW | one(projection=(2, 4)), Widths(3, 4, 2)),
+        (shapes.tflite, NARROW | one(projection=(2, 4)), CellWidths(3, 4, 2)),
         (shapes.tflite, NARROW | one(projection=(4, 2)), None),
         (shapes.convolution, FUSED, None),
-        (shapes.opaque, one(opaque_kernel=(160,)), Widths(None, None)),  # only its length
+        (shapes.opaque, one(opaque_kernel=(160,)), CellWidths(None, None)),  # only its length
         (shapes.opaque, one(opaque_kernel=(16, 10)), None),
     ],
 )
-def test_each_family_has_its_own_shapes(family: Any, cell: Shapes, widths: Widths | None) -> None:
+def test_each_family_has_its_own_shapes(
+    family: Any, cell: Shapes, widths: CellWidths | None
+) -> None:
     assert family(cell) == widths
 
 
@@ -571,7 +577,7 @@ def test_a_phased_cell_appends_its_peepholes_to_its_kernel(
     mask_gates: Shape, peepholes: bool | None
 ) -> None:
     found = shapes.phased(one(new_input=(7, 4), period=(4,), mask_gates=mask_gates))
-    assert found == (None if peepholes is None else Widths(3, 4, peepholes=peepholes))
+    assert found == (None if peepholes is None else CellWidths(3, 4, peepholes=peepholes))
 
 
 # ---- several kernels
@@ -583,22 +589,22 @@ BIASES = one(bias_i=(4,), bias_j=(4,), bias_f=(4,), bias_o=(4,))
 @pytest.mark.parametrize(
     ("kernels", "widths"),
     [
-        (((5, 8), (5, 8)), Widths(6, 4, groups=2)),  # I = 6: (6 + 4) / 2 rows
-        (((7, 16),), Widths(3, 4, groups=1)),
-        (((2, 4),) * 4, Widths(4, 4, groups=4)),
-        (((4, 8),), Widths(None, 4, groups=2)),  # one kernel for both groups, 1.4 to 1.6
+        (((5, 8), (5, 8)), CellWidths(6, 4, groups=2)),  # I = 6: (6 + 4) / 2 rows
+        (((7, 16),), CellWidths(3, 4, groups=1)),
+        (((2, 4),) * 4, CellWidths(4, 4, groups=4)),
+        (((4, 8),), CellWidths(None, 4, groups=2)),  # one kernel for both groups, 1.4 to 1.6
         (((4, 8), (5, 8)), None),
         (((4, 8), (4, 8), (4, 8)), None),
         (((2, 8), (2, 8)), None),  # no row is left for an input
     ],
 )
-def test_groups_share_the_units(kernels: tuple[Shape, ...], widths: Widths | None) -> None:
+def test_groups_share_the_units(kernels: tuple[Shape, ...], widths: CellWidths | None) -> None:
     assert shapes.grouped({"kernel": kernels, **BIASES}) == widths
 
 
 def test_groups_with_a_projection_feed_back_its_output() -> None:
     cell = {"kernel": ((3, 8), (3, 8)), "projection": ((4, 2),), **BIASES}
-    assert shapes.grouped(cell) == Widths(4, 4, 2, groups=2)
+    assert shapes.grouped(cell) == CellWidths(4, 4, 2, groups=2)
 
 
 @pytest.mark.parametrize(
@@ -623,11 +629,11 @@ def test_a_grid_shows_its_units_if_one_number_of_gates_fits(
 
 @pytest.mark.parametrize("window", [(3,), (3, 5), (2, 3, 5)])
 def test_a_convolutional_cell_counts_channels(window: Shape) -> None:
-    assert shapes.convolution(one(kernel=(*window, 7, 16), bias=(16,))) == Widths(3, 4)
-    assert shapes.convolution(one(kernel=(*window, 7, 16))) == Widths(3, 4)
+    assert shapes.convolution(one(kernel=(*window, 7, 16), bias=(16,))) == CellWidths(3, 4)
+    assert shapes.convolution(one(kernel=(*window, 7, 16))) == CellWidths(3, 4)
     assert shapes.convolution(one(kernel=(*window, 7, 16), bias=(4,))) is None
     assert shapes.convolution(one(kernel=(*window, 4, 16))) is None
     keras = one(kernel=(*window, 3, 16), recurrent_kernel=(*window, 4, 16))
-    assert shapes.keras_convolution(keras) == Widths(3, 4)
+    assert shapes.keras_convolution(keras) == CellWidths(3, 4)
     other = one(kernel=(*window, 3, 16), recurrent_kernel=(*window, 3, 16))
     assert shapes.keras_convolution(other) is None

@@ -31,7 +31,7 @@ from commands import (
 
 import lstmstate
 from lstmstate.cli import COMMANDS, HELP, load
-from lstmstate.cli.group import cli, click_command
+from lstmstate.cli.click_adapter import cli, click_command
 from lstmstate.cli.report.flags import with_flags
 
 

@@ -36,7 +36,7 @@ from commands import (
 )
 
 import lstmstate
-from lstmstate.cli.group import cli
+from lstmstate.cli.click_adapter import cli
 
 DOCS = PROJECT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))

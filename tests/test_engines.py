@@ -9,7 +9,7 @@ import pytest
 from networks import Rng, alone, assert_agrees, cell, sequences
 
 from lstmstate import engines
-from lstmstate.engines.network import Network
+from lstmstate.engines.canonical_network import Network
 from lstmstate.errors import MissingExtraError
 
 ONNX, TENSORFLOW = "onnxruntime", "tensorflow"

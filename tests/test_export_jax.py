@@ -11,7 +11,7 @@ from exported import difference, export
 from networks import alone, cell, stacked, stacked_apart
 
 from lstmstate.cells.activations import ACTIVATIONS
-from lstmstate.engines.network import Network
+from lstmstate.engines.canonical_network import Network
 from lstmstate.engines.numpy_functions import function
 from lstmstate.errors import UnsupportedError
 from lstmstate.exports.jax_parts import FUNCTIONS

@@ -16,7 +16,7 @@ import pytest
 from exported import difference, export
 from networks import alone, cell
 
-from lstmstate.engines.network import Arithmetic, Network
+from lstmstate.engines.canonical_network import CanonicalCell, Network
 from lstmstate.errors import UnsupportedError
 from lstmstate.exports.targets import target_of
 
@@ -76,7 +76,7 @@ def test_stacks_of_one_direction_run_after_both(
 
 @pytest.mark.parametrize("name", ["m.keras", "m.weights.h5"])
 def test_stacks_in_two_directions_run_in_keras(tmp_path: Path, rng: Any, name: str) -> None:
-    def chain() -> tuple[Arithmetic, ...]:
+    def chain() -> tuple[CanonicalCell, ...]:
         return (cell(rng, 4, 5), cell(rng, 5, 3), cell(rng, 3, 2, activation="relu"))
 
     network = Network(((chain(), chain()), ((cell(rng, 4, 3),),)))

@@ -16,7 +16,7 @@ from networks import alone, cell, random_network, sequences, stacked, stacked_ap
 
 from lstmstate import engines
 from lstmstate.cells.activations import ACTIVATIONS
-from lstmstate.engines.network import Network
+from lstmstate.engines.canonical_network import Network
 from lstmstate.engines.numpy_functions import function
 from lstmstate.errors import UnsupportedError
 

@@ -13,7 +13,7 @@ from networks import Rng, alone, cell, random_network, sequences
 
 from lstmstate import engines
 from lstmstate.cells.activations import ACTIVATIONS
-from lstmstate.engines.network import Arithmetic, Network, Pair
+from lstmstate.engines.canonical_network import CanonicalCell, Network, Pair
 from lstmstate.errors import LstmstateError, MissingExtraError, UnsupportedError
 from lstmstate.exports import onnx_model
 
@@ -76,7 +76,7 @@ def assert_runs(
         np.testing.assert_allclose(theirs, ours, rtol=tolerance, atol=tolerance)
 
 
-def any_cell(rng: Rng, inputs: int, units: int) -> Arithmetic:
+def any_cell(rng: Rng, inputs: int, units: int) -> CanonicalCell:
     options = CELLS[rng.integers(len(CELLS))] | {"forget_bias": float(rng.choice([-1, 0, 1, 2]))}
     return cell(rng, inputs, units, **options)
 

@@ -11,7 +11,7 @@ from exported import difference, export
 from networks import alone, cell, sequences, stacked, stacked_apart
 
 from lstmstate import engines, open_checkpoint
-from lstmstate.engines.network import Network
+from lstmstate.engines.canonical_network import Network
 from lstmstate.errors import UnsupportedError
 
 pytestmark = [

@@ -10,7 +10,7 @@ import pytest
 from exported import difference, export
 from networks import alone, cell, stacked
 
-from lstmstate.engines.network import Network
+from lstmstate.engines.canonical_network import Network
 from lstmstate.errors import UnsupportedError
 
 pytest.importorskip("torch")

@@ -26,8 +26,8 @@ from lstmstate.cells import Cell, Option, StateWidths
 from lstmstate.cells.families import BY_OPERATION, FAMILIES
 from lstmstate.cells.family import Family
 from lstmstate.checkpoint.fused_ops import BLOCK_OPS
+from lstmstate.engines.canonical_weights import FORMS
 from lstmstate.engines.tensorflow_cells import CLASSES
-from lstmstate.engines.weights import FORMS
 from lstmstate.state.state import LSTMState
 
 OLD, MIDDLE, NEW = "0.5-0.12", "1.0-1.1", "1.2+"

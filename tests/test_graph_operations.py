@@ -16,7 +16,7 @@ from lstmstate.checkpoint.protobuf import bytes_field
 from lstmstate.errors import UnsupportedError
 from lstmstate.graph.evaluate import Environment, Scope, UnfedError, compile_plan
 from lstmstate.graph.operations import OPERATIONS, Precision
-from lstmstate.graph.walk import Tensor
+from lstmstate.graph.tensors import Tensor
 
 Array = Any
 Build = Callable[[Any, Any, Any], Any]

@@ -15,10 +15,10 @@ from writers import only, shown
 
 import lstmstate
 from lstmstate.cells import Option
-from lstmstate.cells.from_graph.alike_steps import Kind, Places
+from lstmstate.cells.from_graph.alike_steps import Places, StepKind
 from lstmstate.cells.from_graph.gates import read_split_step
 from lstmstate.cells.from_graph.graph_cell import GraphCell, GraphStep
-from lstmstate.cells.from_graph.unexplained import Walk
+from lstmstate.cells.from_graph.step_walk import StepWalk
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
@@ -415,13 +415,13 @@ def test_equal_steps_are_read_once(
         read.append(split.name)
         return read_split_step(graph, split)
 
-    def explained(walk: Walk, step_at: GraphStep) -> None:
+    def explained(walk: StepWalk, step_at: GraphStep) -> None:
         read.append(step_at.c_new.name)
         walked(walk, step_at)
 
-    walked = Walk.through
+    walked = StepWalk.through
     monkeypatch.setattr("lstmstate.cells.from_graph.find_cells.read_split_step", found)
-    monkeypatch.setattr(Walk, "through", explained)
+    monkeypatch.setattr(StepWalk, "through", explained)
     recognised(lstmstate.open_checkpoint(written(tmp_path, graph(60))))
     assert 2 <= len(read) <= 8, read
 
@@ -439,12 +439,12 @@ def test_distinct_steps_are_compared_in_bounded_work(
     monkeypatch.setattr("lstmstate.cells.from_graph.alike_steps._PATIENCE", 100)
     tried: list[str] = []
 
-    def at(kind: Kind[object], graph: Graph, start: Node) -> Places | None:
+    def at(kind: StepKind[object], graph: Graph, start: Node) -> Places | None:
         tried.append(start.name)
         return compared(kind, graph, start)
 
-    compared = Kind.at
-    monkeypatch.setattr(Kind, "at", at)
+    compared = StepKind.at
+    monkeypatch.setattr(StepKind, "at", at)
     recognised(lstmstate.open_checkpoint(written(tmp_path, nodes)))
     assert 100 < len(tried) < 1000
 
@@ -487,7 +487,7 @@ def test_layers_of_two_directions_are_ordered_once(tmp_path: Path) -> None:
 
 
 def test_the_last_recurrences_are_found_without_comparing_all_of_them() -> None:
-    from lstmstate.graph.walk import Tensor
+    from lstmstate.graph.tensors import Tensor
     from lstmstate.recurrence.data_path import Front
 
     def every(count: int) -> list[Recurrence]:

@@ -13,13 +13,13 @@ from states import Array, cells_of, fits, same, shapes_of, state_of, states, str
 
 from lstmstate import LSTMState, LstmstateError, StackState
 from lstmstate.cells.cell import CellShape, StateWidths
-from lstmstate.state import stream
+from lstmstate.state import state_stream
 from lstmstate.state.formats.array_writer import values
 from lstmstate.state.formats.stored_array import ArrayInMemory, StateFile
 from lstmstate.state.infer_layout import StoredState
 from lstmstate.state.layouts import LAYOUTS, structure_of, to_arrays
 from lstmstate.state.state import State
-from lstmstate.state.stream import Stream
+from lstmstate.state.state_stream import StateStream
 
 steady = settings(derandomize=True, deadline=None)
 
@@ -340,11 +340,11 @@ def stored(state: State, layout: str) -> StoredState:
 def test_every_layout_becomes_every_other_in_parts(state: State, part_bytes: int) -> None:
     names = [name for name in LAYOUTS if fits(name, state)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stream, "PART_BYTES", part_bytes)
+        patch.setattr(state_stream, "PART_BYTES", part_bytes)
         for source in names:
             for target in names:
                 expected = to_arrays(LAYOUTS[target], state)
-                going = Stream(stored(state, source), LAYOUTS[target])
+                going = StateStream(stored(state, source), LAYOUTS[target])
                 assert [(p.name, p.shape, p.dtype) for p in going.plans] == [
                     (name, array.shape, array.dtype) for name, array in expected.items()
                 ]
@@ -378,25 +378,25 @@ def test_a_state_is_streamed_along_the_first_axis_with_small_rows(
     spans: list[tuple[int, int]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(stream, "PART_BYTES", part_bytes)
-    assert stream.spans_of(structure(state_of([(3, 3)], lead))) == (axis, spans)
+    monkeypatch.setattr(state_stream, "PART_BYTES", part_bytes)
+    assert state_stream.spans_of(structure(state_of([(3, 3)], lead))) == (axis, spans)
 
 
 def test_an_empty_state_is_one_part_for_any_declared_length() -> None:
     """A header of 60 bytes declares (1 << 40, 0, 2); as many parts would fill the memory."""
     widths = CellShape("", StateWidths(1, 1))
     empty = structure(state_of([(1, 1)], stack=False))._replace(cells=(widths,), lead=(1 << 40, 0))
-    assert len(stream.spans_of(empty)[1]) == 1
+    assert len(state_stream.spans_of(empty)[1]) == 1
 
 
 @pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "thinc"])  # no batch
 def test_progress_is_reported_in_bytes(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "PART_BYTES", 60)
+    monkeypatch.setattr(state_stream, "PART_BYTES", 60)
     state = state_of([(3, 3)] * 2, (2, 5), "float64")
     size = sum(half.nbytes for cell in cells_of(state) for half in cell)
     for whole in (True, False):
         reported: list[int] = []
-        going = Stream(stored(state, "flat"), LAYOUTS[layout], on_part=reported.append)
+        going = StateStream(stored(state, "flat"), LAYOUTS[layout], on_part=reported.append)
         if whole:
             list(going.together())
         else:

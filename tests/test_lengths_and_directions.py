@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstmstate.engines import load
-from lstmstate.engines.network import (
-    Arithmetic,
+from lstmstate.engines.canonical_network import (
+    CanonicalCell,
     Network,
     Pair,
     RunOutputs,
@@ -28,7 +28,7 @@ TOLERANCE = {"float64": 1e-13, "float32": 1e-6, "float16": 2e-3}
 DTYPES = list(TOLERANCE)
 
 
-def made(inputs: int, units: int, proj: int | None, dtype: str, seed: int) -> Arithmetic:
+def made(inputs: int, units: int, proj: int | None, dtype: str, seed: int) -> CanonicalCell:
     """Return a cell with peepholes, clips and a projection if there is one."""
     rng = np.random.default_rng([inputs, units, seed])
 
@@ -36,7 +36,7 @@ def made(inputs: int, units: int, proj: int | None, dtype: str, seed: int) -> Ar
         return rng.uniform(-0.6, 0.6, shape).astype(dtype)
 
     width = proj or units
-    return Arithmetic(
+    return CanonicalCell(
         name=f"cell {seed}",
         family="LSTMCell",
         gates="ijfo",

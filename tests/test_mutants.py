@@ -15,7 +15,7 @@ from writers import INPUTS, Build, TensorFlow, inputs, save, static
 
 from lstmstate.cells import Cell
 from lstmstate.cells.cell import SavedState
-from lstmstate.cells.from_graph.alike_steps import Kinds
+from lstmstate.cells.from_graph.alike_steps import StepKinds
 from lstmstate.errors import LstmstateError
 from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
 
@@ -134,14 +134,14 @@ def of_keras(tf: TensorFlow) -> None:
 def test_a_change_in_any_of_many_steps_is_detected(
     build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("explanation", "find_cells"):  # six steps are many
+    for module in ("unexplained_operations", "find_cells"):  # six steps are many
         monkeypatch.setattr(f"lstmstate.cells.from_graph.{module}.FEW", 3)
     path = save(tmp_path, build)
     unchanged = open_checkpoint(path)
     assert unchanged.graph is not None
     every = list(itertools.islice(mutants(unchanged.graph), 0, None, EVERY))
     found = [cells(mutated(path, mutant)) for mutant in every]
-    monkeypatch.setattr(Kinds, "find", lambda *_: None)
+    monkeypatch.setattr(StepKinds, "find", lambda *_: None)
     differing = 0
     for mutant, each in zip(every, found, strict=True):
         assert each == cells(mutated(path, mutant)), mutant.what

@@ -33,7 +33,7 @@ import lstmstate
 from lstmstate.cells import Option
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.engines import blas_threads, load, matrix_products
-from lstmstate.engines.network import Arithmetic, Network
+from lstmstate.engines.canonical_network import CanonicalCell, Network
 from lstmstate.engines.numpy_engine import NumpyCell, NumpyRunner
 from lstmstate.model.checkpoint import open_checkpoint
 from lstmstate.recurrence.variable_values import GraphVariables
@@ -41,13 +41,13 @@ from lstmstate.recurrence.variable_values import GraphVariables
 _UNITS, _WIDTH, _STEPS = 24, 5, 40
 
 
-def _cell(dtype: str = "float32") -> Arithmetic:
+def _cell(dtype: str = "float32") -> CanonicalCell:
     random = np.random.default_rng(3)
 
     def weights(*shape: int) -> np.ndarray:
         return random.uniform(-0.4, 0.4, shape).astype(dtype)
 
-    return Arithmetic(
+    return CanonicalCell(
         name="cell", family="LSTMCell", gates="ijfo", kernel=weights(_WIDTH, 4 * _UNITS),
         recurrent=weights(_UNITS, 4 * _UNITS), bias=weights(4 * _UNITS), peepholes={}, norms={},
         norm_epsilon=0.0, projection=None, forget_bias=1.0, cell_clip=None, proj_clip=None,
@@ -326,7 +326,7 @@ def test_confirmation_reads_and_lays_out_each_weight_once(
     laid: list[str] = []
     prepare = NumpyCell.__init__
 
-    def counted(self: NumpyCell, one: Arithmetic) -> None:
+    def counted(self: NumpyCell, one: CanonicalCell) -> None:
         laid.append(one.name)
         prepare(self, one)
 

@@ -16,7 +16,7 @@ from networks import Rng, alone, assert_agrees, assert_same, cell, random_networ
 from lstmstate import engines
 from lstmstate.cells.activations import ACTIVATIONS, ROWS
 from lstmstate.engines import onnxruntime_engine
-from lstmstate.engines.network import Arithmetic, Network
+from lstmstate.engines.canonical_network import CanonicalCell, Network
 from lstmstate.engines.onnx_graph import build_model
 from lstmstate.errors import UnsupportedError
 
@@ -25,7 +25,7 @@ SYMMETRIC = [row.name for row in ROWS if row.is_symmetric]
 ENGINE = "onnxruntime"
 
 
-def any_cell(rng: Rng, inputs: int, units: int) -> Arithmetic:
+def any_cell(rng: Rng, inputs: int, units: int) -> CanonicalCell:
     """Return a cell that ONNX can express, with random options."""
     is_coupled = rng.random() < 0.3
     return cell(

@@ -23,13 +23,13 @@ from lstmstate.files.atomic import Outputs
 from lstmstate.files.reader import ByteSource
 from lstmstate.operations.convert import write_state
 from lstmstate.operations.load import open_path, states_in
-from lstmstate.state import stream
+from lstmstate.state import state_stream
 from lstmstate.state.candidates import Cells, Wanted
 from lstmstate.state.formats.input_path import open_arrays
 from lstmstate.state.formats.numpy_reader import NpyArray
 from lstmstate.state.formats.registry import BY_KEY
 from lstmstate.state.layouts import LAYOUTS
-from lstmstate.state.stream import Stream
+from lstmstate.state.state_stream import StateStream
 
 CELLS, UNITS, ROWS = 5, 8, 30
 FLAT = 2 * UNITS * CELLS
@@ -44,7 +44,7 @@ def source(tmp_path: Path) -> Path:
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, int]]:
     """The reads of npy files: axis, start and stop of each. A part is a few rows."""
-    monkeypatch.setattr(stream, "PART_BYTES", 7 * FLAT * 4)
+    monkeypatch.setattr(state_stream, "PART_BYTES", 7 * FLAT * 4)
     found = []
     plain = NpyArray.read
 
@@ -62,7 +62,7 @@ def write(source: Path, target: Path, layout: str, kind: str) -> list[int]:
     cells = Cells.of_widths([StateWidths(UNITS, UNITS)] * CELLS)
     (found,) = states_in(open_path(str(source)), Wanted(cells=(cells,)))
     with Outputs() as outputs:
-        stream = Stream(found, LAYOUTS[layout], on_part=reported.append)
+        stream = StateStream(found, LAYOUTS[layout], on_part=reported.append)
         write_state(stream, outputs, str(target), BY_KEY[kind])
     return reported
 
@@ -108,7 +108,7 @@ def test_the_values_are_in_their_places(
 def test_a_state_rewritten_in_parts_is_read_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "PART_BYTES", 64)
+    monkeypatch.setattr(state_stream, "PART_BYTES", 64)
     values = {f"net/cell_{k}/lstm_cell/kernel": numbers(8, 16, seed=k) for k in range(2)}
     values |= {f"net/cell_{k}/lstm_cell/bias": numbers(16, seed=9) for k in range(2)}
     state = numbers(6, 16, seed=3)

@@ -1,7 +1,7 @@
 """Cells of every family, with random widths and options, compared with plain implementations.
 
 The variables have the names and shapes of the class, and go through recognition,
-`settle` and `arithmetic`; plain_cells.py takes the same numbers and shares no code.
+`settle_run_options` and `canonical_cell`; plain_cells.py takes the same numbers and shares no code.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from writers import Shape, below, cells
 
 from lstmstate.cells import Cell
 from lstmstate.engines import load
-from lstmstate.engines.network import Network
-from lstmstate.engines.run_options import settle
-from lstmstate.engines.weights import arithmetic
+from lstmstate.engines.canonical_network import Network
+from lstmstate.engines.canonical_weights import canonical_cell
+from lstmstate.engines.run_options import settle_run_options
 
 Draw = Callable[..., Any]
 
@@ -385,7 +385,9 @@ def test_a_cell_computes_the_values_of_its_class(kind: str, dtype: str, data: An
 
     cell = recognised(drawn, dtype)
     named = {f"{drawn.scope}/{leaf}": value for leaf, value in values.items()}
-    cell_of_engine = arithmetic(cell, named.__getitem__, settle(cell, drawn.given).values)
+    cell_of_engine = canonical_cell(
+        cell, named.__getitem__, settle_run_options(cell, drawn.given).values
+    )
     assert not (cell.layer_norm and cell_of_engine.bias.any())
     runner = load("numpy", Network((((cell_of_engine,),),)))
     x = np.ascontiguousarray(x[..., : cell_of_engine.input_size])

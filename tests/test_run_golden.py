@@ -15,9 +15,9 @@ from writers import cells
 from lstmstate.cells import Cell
 from lstmstate.cells.cell import Value
 from lstmstate.engines import load
-from lstmstate.engines.network import Network
-from lstmstate.engines.run_options import Settled, settle
-from lstmstate.engines.weights import Read, arithmetic
+from lstmstate.engines.canonical_network import Network
+from lstmstate.engines.canonical_weights import Read, canonical_cell
+from lstmstate.engines.run_options import Settled, settle_run_options
 from lstmstate.errors import UnsupportedError
 from lstmstate.model.checkpoint import open_checkpoint
 
@@ -52,8 +52,8 @@ def run(
     cell: Cell, read: Read, given: Mapping[str, Value], x: Array, c: Array, m: Array
 ) -> tuple[Ran, Settled]:
     """Run a cell over x `[batch, time, inputs]` and keep everything."""
-    settled = settle(cell, given)
-    one = arithmetic(cell, read, settled.values)
+    settled = settle_run_options(cell, given)
+    one = canonical_cell(cell, read, settled.values)
     assert x.shape[2] == one.input_size or one.takes_wider
     by_step = np.ascontiguousarray(x.swapaxes(0, 1)[..., : one.input_size])
     ran = load("numpy", Network((((one,),),))).run(by_step, [(c, m)], None, "cmijfo")
@@ -123,7 +123,7 @@ def test_an_unrecorded_hard_sigmoid_is_assumed_if_accepted(folder: Path) -> None
     assert max(found.values()) > 1e-3
     assert "recurrent_activation" in settled.assumed
     (cell,) = open_checkpoint(folder / "model.ckpt").cells.values()
-    assert list(settle(cell, {}).unknown) == ["recurrent_activation"]
+    assert list(settle_run_options(cell, {}).unknown) == ["recurrent_activation"]
 
 
 @named([case for case in CASES if case.name.startswith(NOT_RUN)])
@@ -131,7 +131,9 @@ def test_cells_with_other_equations_are_refused(folder: Path) -> None:
     ckpt = open_checkpoint(folder / "model.ckpt")
     (cell,) = ckpt.cells.values()
     with pytest.raises(UnsupportedError, match=rf"a {cell.family} is not run: it"):
-        arithmetic(cell, lambda name: ckpt.variables[name].read(), settle(cell, {}).values)
+        canonical_cell(
+            cell, lambda name: ckpt.variables[name].read(), settle_run_options(cell, {}).values
+        )
 
 
 # ---- values of three cases, which do not need the golden folder

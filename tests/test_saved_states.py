@@ -9,7 +9,7 @@ import writers
 from writers import BATCH, Shape, TensorFlow, dynamic, inputs, lstm, opened, static
 
 from lstmstate.cells import SavedState
-from lstmstate.cells.saved_states import saved_states
+from lstmstate.cells.find_saved_states import find_saved_states
 from lstmstate.model.checkpoint import LSTMCheckpoint
 
 LOOPS = {"dynamic": dynamic, "functional": dynamic, "static": static}
@@ -190,7 +190,7 @@ def test_a_saver_may_rename_a_state() -> None:
 
 def named(shapes: dict[str, Shape], dtype: str = "float32") -> dict[str, SavedState]:
     """Return the states among some variables, by name, without a graph."""
-    states = saved_states(writers.recognised(shapes, dtype), None)
+    states = find_saved_states(writers.recognised(shapes, dtype), None)
     assert {state.source for state in states} <= {"name"}
     return {state.variable: state for state in states}
 

@@ -37,7 +37,7 @@ from work import little_memory
 
 from lstmstate import LSTMState, LstmstateError, UnsupportedError, load_state, save_state
 from lstmstate.errors import CorruptError
-from lstmstate.state import stream
+from lstmstate.state import state_stream
 from lstmstate.state.layouts import LAYOUTS, to_arrays
 from lstmstate.state.state import State
 
@@ -90,7 +90,7 @@ def write(state: State, folder: str, kind: str, layout: str) -> Path:
 
 def there_and_back(state: State, kind: str, layout: str, part_bytes: int) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stream, "PART_BYTES", part_bytes)
+        patch.setattr(state_stream, "PART_BYTES", part_bytes)
         if not has_room(kind, layout, state):
             with pytest.raises(LstmstateError):
                 write(state, folder, kind, layout)
@@ -311,7 +311,7 @@ def test_conversions_through_many_files_lose_nothing(
 ) -> None:
     layouts = st.sampled_from([name for name in LAYOUTS if fits(name, state)])
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stream, "PART_BYTES", part_bytes)
+        patch.setattr(state_stream, "PART_BYTES", part_bytes)
         at = Path(folder) / "start.npz"
         save_state(state, at, layout=data.draw(layouts))
         for kind in kinds:
@@ -348,7 +348,7 @@ def test_bfloat16_of_a_checkpoint_round_trips(tmp_path: Path, kind: str, layout:
 def test_axis_and_byte_orders_do_not_matter(
     tmp_path: Path, order: Any, dtype: str, part_bytes: int, kind: str, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(stream, "PART_BYTES", part_bytes)
+    monkeypatch.setattr(state_stream, "PART_BYTES", part_bytes)
     flat = (np.arange(90) - 40).astype(dtype).reshape(3, 5, 6).copy(order)
     file = tmp_path / f"a.{kind}"
     if kind == "npy":

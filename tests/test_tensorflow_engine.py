@@ -26,7 +26,7 @@ from lstmstate import engines
 from lstmstate.cells.activations import ACTIVATIONS
 from lstmstate.cells.families import BY_NAME
 from lstmstate.engines import tensorflow_cells, tensorflow_engine
-from lstmstate.engines.network import Arithmetic
+from lstmstate.engines.canonical_network import CanonicalCell
 from lstmstate.engines.numpy_functions import function
 from lstmstate.errors import LstmstateError, UnsupportedError
 
@@ -40,7 +40,7 @@ BLOCKS = ("LSTMBlockCell", "CudnnCompatibleLSTMCell", "LSTMBlockFusedCell", "Blo
 TOLERANCES = {"float16": 4e-3, "float32": 2e-6, "float64": 1e-13}
 
 
-def of_family(rng: Rng, family: str, inputs: int, units: int, **given: Any) -> Arithmetic:
+def of_family(rng: Rng, family: str, inputs: int, units: int, **given: Any) -> CanonicalCell:
     """Return a cell with all options of its family."""
     full: dict[str, dict[str, Any]] = {
         "BasicLSTMCell": {"forget_bias": 0.5, "activation": "relu"},
@@ -66,7 +66,7 @@ def of_family(rng: Rng, family: str, inputs: int, units: int, **given: Any) -> A
     return cell(rng, inputs, units, family=family, **options | given)
 
 
-def any_cell(rng: Rng, inputs: int, units: int) -> Arithmetic:
+def any_cell(rng: Rng, inputs: int, units: int) -> CanonicalCell:
     """Return a cell of any family, with all its options or none."""
     family = str(rng.choice(list(CLASSES)))
     if rng.random() < 0.5:

@@ -28,7 +28,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstmstate.checkpoint import Checkpoint
-from lstmstate.checkpoint.slice_keys import Extent, decode_slice_key, encode_slice_key
+from lstmstate.checkpoint.slices import Extent, decode_slice_key, encode_slice_key
 from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError
 
 steady = settings(derandomize=True, deadline=None, max_examples=100)

@@ -22,7 +22,7 @@ from writers import RNNCell, TensorFlow, as_in_1_x, tensorflow
 
 from lstmstate import LSTMState, StackState, load_state, save_state
 from lstmstate.checkpoint import Checkpoint
-from lstmstate.checkpoint.slice_keys import Extent, encode_slice_key
+from lstmstate.checkpoint.slices import Extent, encode_slice_key
 from lstmstate.checkpoint.sstable import Table
 from lstmstate.cli import execute as run
 from lstmstate.files.reader import ByteSource

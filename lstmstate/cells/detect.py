@@ -28,12 +28,12 @@ from lstmstate.cells.families import (
     USER,
 )
 from lstmstate.cells.family import Family, Leaves
-from lstmstate.cells.from_graph.explanation import explain
 from lstmstate.cells.from_graph.graph_cell import GraphCell
 from lstmstate.cells.from_graph.match_variables import GraphView, VariableFacts
 from lstmstate.cells.from_graph.recurrences import count_layers
-from lstmstate.cells.settle_options import settle_options
-from lstmstate.cells.shapes import PEEPHOLES, Shapes, Widths
+from lstmstate.cells.from_graph.unexplained_operations import explain, find_unusual_operations
+from lstmstate.cells.options_from_files import options_from_files
+from lstmstate.cells.shapes import PEEPHOLES, CellWidths, Shapes
 from lstmstate.cells.stacks import stacks as stacks_of
 from lstmstate.cells.variable_names import use_of
 from lstmstate.checkpoint.graph import Graph
@@ -138,7 +138,7 @@ class Recognition:
         """Return the cells whose output feeds others, in the graph."""
         if self.graph is None:
             return {}
-        from lstmstate.cells.from_graph.layers import feeders
+        from lstmstate.cells.from_graph.chained_cells import feeders
 
         return feeders(self.graph, cells)
 
@@ -306,7 +306,7 @@ class Recognition:
         family: Family,
         era: str | None,
         roles: Roles,
-        widths: Widths,
+        widths: CellWidths,
         wired: GraphCell | None = None,
     ) -> None:
         stored = [variable for shards in roles.values() for variable in shards]
@@ -552,7 +552,7 @@ def _cell(
     family: Family,
     era: str | None,
     roles: Roles,
-    widths: Widths,
+    widths: CellWidths,
     *,
     is_of_2: bool,
 ) -> Cell:
@@ -576,7 +576,7 @@ def _cell(
         # LSTMFusedCell and LSTMBlockCell of 0.10 and 0.11 made them, used or not.
         peepholes=None if peepholes and always else peepholes,
         layer_norm=any(role.endswith("/gamma") for role in roles),
-        options=settle_options(family),
+        options=options_from_files(family),
         variables={role: tuple(v.name for v in shards) for role, shards in roles.items()},
         parameters=sum(variable.size for variable in stored),
         nbytes=sum(variable.nbytes or 0 for variable in stored),
@@ -605,12 +605,10 @@ def _with_other_step(
     assumed = {name for name, option in cell.options.items() if option.source == "default"}
     if not assumed:
         return cell._replace(documented={})
-    from lstmstate.cells.from_graph.unusual_operations import find_unusual_operations
-
     kernels = (view.graph.nodes[node] for one in stored for node in view.nodes.get(one.name, ()))
     return cell._replace(
         documented={},
-        options=settle_options(family, unread=assumed),
+        options=options_from_files(family, unread=assumed),
         notes=(*cell.notes, OTHER_STEP),
         unexplained=find_unusual_operations(view.graph, view.sources, kernels),
     )
@@ -637,7 +635,7 @@ def _with_graph(cell: Cell, family: Family, wired: GraphCell, view: GraphView) -
     shown, is_grid = _shown_options(cell, wired, view), cell.family != family.name
     if not is_grid:
         family = _shown_family(family, wired, shown)
-    options = settle_options(family, shown)
+    options = options_from_files(family, shown)
     read = cell._replace(family=cell.family if is_grid else family.name, options=options)
     known = {name: role for role, stored in cell.variables.items() for name in stored}
 
@@ -666,7 +664,7 @@ def _with_graph(cell: Cell, family: Family, wired: GraphCell, view: GraphView) -
         ),
         alternatives=cell.alternatives if is_grid else (),
         gate_order=order if order and len(order) == len(cell.gate_order) else cell.gate_order,
-        options=settle_options(family, shown, touched),
+        options=options_from_files(family, shown, touched),
         unexplained=tuple(found.unexplained),
         extra=cell.extra
         | ({"m_first": True} if wired.m_first else {})

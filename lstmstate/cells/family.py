@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from lstmstate.cells import shapes
 from lstmstate.cells.cell import UNKNOWN, Documented, Option
-from lstmstate.cells.shapes import Shapes, Widths
+from lstmstate.cells.shapes import CellWidths, Shapes
 from lstmstate.named_tuple import NamedTuple
 
 # A leaf is a path below the cell's scope; "{k}" in it is the number of a shard.
@@ -38,8 +38,8 @@ class Family(NamedTuple):
             class of this kind loads checkpoints of the others.
         is_layer: whether it is a layer of Keras, which has no wrappers, and shares scopes.
         library: the library that has the class.
-        form: the form of its weights, a key of `engines.weights.FORMS`; None if only the graph's
-            own step can run it.
+        form: the form of its weights, a key of `engines.canonical_weights.FORMS`; None if only the
+            graph's own step can run it.
         refusal: the reason, if it has no form.
         clip_refusal: the reason why it is not run with a cell_clip.
         is_block: whether one operation is its step, which clips only if the bound is above zero.
@@ -52,7 +52,7 @@ class Family(NamedTuple):
     name: str
     words: tuple[str, ...]
     leaves: dict[str | None, Leaves]
-    widths: Callable[[Shapes], Widths | None] = shapes.fused
+    widths: Callable[[Shapes], CellWidths | None] = shapes.fused
     required: tuple[str, ...] = ("kernel", "bias")
     forbidden: tuple[str, ...] = ()
     gate_order: str = "ijfo"
@@ -79,7 +79,7 @@ class Family(NamedTuple):
         """Return an option as it is for all cells of the family."""
         if name in self.documented:
             return UNKNOWN
-        return self.options.get(name, _COMMON.get(name, UNKNOWN))
+        return self.options.get(name, COMMON.get(name, UNKNOWN))
 
 
 def always(**values: float | bool | str | None) -> dict[str, Option]:
@@ -94,4 +94,4 @@ STORED = always(forget_bias=0.0)
 
 # For every class without a value in its row: the documented forget bias, and the sigmoid, which
 # only the classes of Keras let users change.
-_COMMON = {"forget_bias": Option(1.0, "default"), **always(recurrent_activation="sigmoid")}
+COMMON = {"forget_bias": Option(1.0, "default"), **always(recurrent_activation="sigmoid")}

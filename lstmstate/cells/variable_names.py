@@ -107,7 +107,7 @@ def word(part: str) -> str:
     return part.lower()
 
 
-class Place(NamedTuple):
+class NumberedPlace(NamedTuple):
     """A numbered place around a scope.
 
     Attributes:
@@ -120,16 +120,16 @@ class Place(NamedTuple):
     below: int
 
 
-def places(scope: str) -> list[Place]:
+def places(scope: str) -> list[NumberedPlace]:
     """Return the numbered places around a scope, the innermost last.
 
     >>> places("rnn/multi_rnn_cell/cell_1/lstm_cell")
-    [Place(stack='rnn/multi_rnn_cell', number=1, below=1)]
+    [NumberedPlace(stack='rnn/multi_rnn_cell', number=1, below=1)]
     """
     if _NUMBERED.search(scope) is None:
         return []  # nearly all
     parts = scope.split("/")
-    found: list[Place] = []
+    found: list[NumberedPlace] = []
     for at, part in enumerate(parts):
         if len(found) == _DEEPEST:
             break
@@ -138,9 +138,9 @@ def places(scope: str) -> list[Place]:
         numbered, rest = _LAYER.fullmatch(part), len(parts) - at - 1
         # The dimensions of a grid are numbered too.
         if numbered and not (at and word(parts[at - 1]) in ("recurrent", "non_recurrent")):
-            found.append(Place("/".join(parts[:at]), int(numbered[1]), rest))
+            found.append(NumberedPlace("/".join(parts[:at]), int(numbered[1]), rest))
         elif at and _NUMBER.fullmatch(part) and _is_list_of_cells(parts, at - 1):
-            found.append(Place("/".join(parts[: at - 1]), int(part), rest))
+            found.append(NumberedPlace("/".join(parts[: at - 1]), int(part), rest))
     return found
 
 

@@ -10,7 +10,7 @@ from lstmstate.checkpoint import protobuf as wire
 from lstmstate.checkpoint.graph import VARIABLE_OPS, read_graph_def
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.inlining import INLINED
-from lstmstate.checkpoint.slice_keys import Extents
+from lstmstate.checkpoint.slices import Extents
 from lstmstate.checkpoint.tensor_proto import Fields, tensor_value
 from lstmstate.checkpoint.variables import Spec, parse_shape
 from lstmstate.errors import UnsupportedError, count, located

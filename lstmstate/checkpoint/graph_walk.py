@@ -1,4 +1,4 @@
-"""Steps along the edges of a graph, independent of the names of nodes."""
+"""Walks through a graph from node to node; those of `graph.tensors` go from tensor to tensor."""
 
 from __future__ import annotations
 

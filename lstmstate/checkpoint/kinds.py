@@ -16,7 +16,7 @@ _MAX_HEADER = 100_000_000  # bytes of JSON in a safetensors file, by its specifi
 _ONNX_FIELDS = (2, 3, 4, 5, 6, 7, 8, 14, 20, 25)  # of a ModelProto, which may follow its version
 
 
-class Kind(NamedTuple):
+class FileKind(NamedTuple):
     """A kind of file: a key for programs, a noun for messages, and advice to the user."""
 
     key: str
@@ -33,111 +33,121 @@ _WEIGHTS = "its weights are not run; a state in it is read by inspect, convert a
 _SAVE_KERAS = "save it as a checkpoint: tf.train.Checkpoint(model=model).save(PREFIX)"
 _SAVE_JAX = f"weights of JAX are not read; {_SAVE_NPZ}"
 
-TABLE = Kind("table", "a TensorFlow checkpoint table")
-CHECKPOINT_STATE = Kind("checkpoint_state", "a `checkpoint` text file")
-NPY = Kind("npy", "a NumPy array")
-NPZ = Kind("npz", "an archive of NumPy arrays")
-HDF5 = Kind("hdf5", "an HDF5 file")
-PICKLE = Kind("pickle", "a Python pickle")
-SAVED_MODEL = Kind("saved_model", "the graph of a SavedModel", "pass its folder, with variables/")
-META = Kind("meta", "the graph of a checkpoint (a MetaGraphDef)", "pass the checkpoint next to it")
-GENERATOR = Kind("generator_bundle", "a bundle of a music generator (Magenta)")
-FROZEN = Kind("frozen_graph", "a frozen graph (a GraphDef)")
-PBTXT = Kind("pbtxt", "a graph as text", "pass the checkpoint next to it")
-LFS = Kind("lfs_pointer", "a Git LFS pointer", "run 'git lfs pull' in the repository it came from")
-EMPTY = Kind("empty", "an empty file", _AGAIN)
-TEXT = Kind("text", "a text file")
-UNKNOWN = Kind("unknown", "a file of unknown kind")
+TABLE = FileKind("table", "a TensorFlow checkpoint table")
+CHECKPOINT_STATE = FileKind("checkpoint_state", "a `checkpoint` text file")
+NPY = FileKind("npy", "a NumPy array")
+NPZ = FileKind("npz", "an archive of NumPy arrays")
+HDF5 = FileKind("hdf5", "an HDF5 file")
+PICKLE = FileKind("pickle", "a Python pickle")
+SAVED_MODEL = FileKind(
+    "saved_model", "the graph of a SavedModel", "pass its folder, with variables/"
+)
+META = FileKind(
+    "meta", "the graph of a checkpoint (a MetaGraphDef)", "pass the checkpoint next to it"
+)
+GENERATOR = FileKind("generator_bundle", "a bundle of a music generator (Magenta)")
+FROZEN = FileKind("frozen_graph", "a frozen graph (a GraphDef)")
+PBTXT = FileKind("pbtxt", "a graph as text", "pass the checkpoint next to it")
+LFS = FileKind(
+    "lfs_pointer", "a Git LFS pointer", "run 'git lfs pull' in the repository it came from"
+)
+EMPTY = FileKind("empty", "an empty file", _AGAIN)
+TEXT = FileKind("text", "a text file")
+UNKNOWN = FileKind("unknown", "a file of unknown kind")
 
-PYTORCH = Kind("pytorch", "a PyTorch file (torch.save)", _WEIGHTS)
-_PYTORCH_LEGACY = Kind(
+PYTORCH = FileKind("pytorch", "a PyTorch file (torch.save)", _WEIGHTS)
+_PYTORCH_LEGACY = FileKind(
     "pytorch_legacy",
     "a PyTorch file of the format before PyTorch 1.6",
     "save it again: torch.save(torch.load(FILE), NEW)",
 )
-_KERAS = Kind("keras", "a Keras 3 model (a zip with HDF5)", _SAVE_KERAS)
-_ONNX = Kind("onnx", "an ONNX model", _ORIGINAL)
-SAFETENSORS = Kind(
+_KERAS = FileKind("keras", "a Keras 3 model (a zip with HDF5)", _SAVE_KERAS)
+_ONNX = FileKind("onnx", "an ONNX model", _ORIGINAL)
+SAFETENSORS = FileKind(
     "safetensors",
     "a safetensors file",
     _WEIGHTS,
 )
-_MSGPACK = Kind("msgpack", "a MessagePack file (Flax)", _SAVE_JAX)
-_EVENTS = Kind("tfevents", "an event file of TensorBoard", "pass the checkpoint next to it")
-_TFRECORD = Kind("tfrecord", "a TFRecord file", _SAVE)
-_ORBAX = Kind("orbax", "an Orbax checkpoint of JAX", _SAVE_JAX)
-_ZARR = Kind("zarr", "a Zarr array", _SAVE)
-_GGUF = Kind("gguf", "a GGUF model", "its weights are not read")
-_ZIP = Kind("zip", "a zip archive", _UNPACK)
+_MSGPACK = FileKind("msgpack", "a MessagePack file (Flax)", _SAVE_JAX)
+_EVENTS = FileKind("tfevents", "an event file of TensorBoard", "pass the checkpoint next to it")
+_TFRECORD = FileKind("tfrecord", "a TFRecord file", _SAVE)
+_ORBAX = FileKind("orbax", "an Orbax checkpoint of JAX", _SAVE_JAX)
+_ZARR = FileKind("zarr", "a Zarr array", _SAVE)
+_GGUF = FileKind("gguf", "a GGUF model", "its weights are not read")
+_ZIP = FileKind("zip", "a zip archive", _UNPACK)
 
 # (offset, the bytes there, the kind); the first row that fits counts
-_SIGNATURES: tuple[tuple[int, bytes, Kind], ...] = (
+_SIGNATURES: tuple[tuple[int, bytes, FileKind], ...] = (
     (0, b"\x93NUMPY", NPY),
     (0, b"\x89HDF\r\n\x1a\n", HDF5),
     (0, LFS_POINTER, LFS),
-    (0, b"/annex/objects/", Kind("annex_pointer", "a git-annex pointer", "run 'git annex get'")),
-    (0, b"outs:\n- md5:", Kind("dvc_pointer", "a DVC pointer", "run 'dvc pull'")),
-    (4, b"TFL3", Kind("tflite", "a TensorFlow Lite model", _ORIGINAL)),
+    (
+        0,
+        b"/annex/objects/",
+        FileKind("annex_pointer", "a git-annex pointer", "run 'git annex get'"),
+    ),
+    (0, b"outs:\n- md5:", FileKind("dvc_pointer", "a DVC pointer", "run 'dvc pull'")),
+    (4, b"TFL3", FileKind("tflite", "a TensorFlow Lite model", _ORIGINAL)),
     *((0, b"GGUF%c\0\0\0" % version, _GGUF) for version in range(1, 4)),
     (21, b"\x1a\x0dbrain.Event:", _EVENTS),
     # the pickle of torch.serialization.MAGIC_NUMBER
     (0, b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", _PYTORCH_LEGACY),
-    (0, b"\x12\x01\0\0\0\0\0\0", Kind("mxnet", "an MXNet file", "its weights are not read")),
-    (10, b" MAT-file", Kind("matlab", "a MATLAB file", f"load it with scipy.io and {_SAVE}")),
-    (0, b"PAR1\x15", Kind("parquet", "a Parquet table", "save it as .csv or .npy")),
-    (0, b"ARROW1\0\0", Kind("arrow", "an Arrow table", "save it as .csv or .npy")),
-    (0, b"SQLite format 3\0", Kind("sqlite", "an SQLite database", "save its rows as .csv")),
-    (0, b"\x1f\x8b", Kind("gzip", "a gzip archive", _UNPACK)),
-    (0, b"BZh", Kind("bzip2", "a bzip2 archive", _UNPACK)),
-    (0, b"\xfd7zXZ\0", Kind("xz", "an xz archive", _UNPACK)),
-    (0, b"\x28\xb5\x2f\xfd", Kind("zstd", "a Zstandard archive", _UNPACK)),
-    (0, b"\x04\x22\x4d\x18", Kind("lz4", "an LZ4 archive", _UNPACK)),
+    (0, b"\x12\x01\0\0\0\0\0\0", FileKind("mxnet", "an MXNet file", "its weights are not read")),
+    (10, b" MAT-file", FileKind("matlab", "a MATLAB file", f"load it with scipy.io and {_SAVE}")),
+    (0, b"PAR1\x15", FileKind("parquet", "a Parquet table", "save it as .csv or .npy")),
+    (0, b"ARROW1\0\0", FileKind("arrow", "an Arrow table", "save it as .csv or .npy")),
+    (0, b"SQLite format 3\0", FileKind("sqlite", "an SQLite database", "save its rows as .csv")),
+    (0, b"\x1f\x8b", FileKind("gzip", "a gzip archive", _UNPACK)),
+    (0, b"BZh", FileKind("bzip2", "a bzip2 archive", _UNPACK)),
+    (0, b"\xfd7zXZ\0", FileKind("xz", "an xz archive", _UNPACK)),
+    (0, b"\x28\xb5\x2f\xfd", FileKind("zstd", "a Zstandard archive", _UNPACK)),
+    (0, b"\x04\x22\x4d\x18", FileKind("lz4", "an LZ4 archive", _UNPACK)),
     (
         0,
         b"x\x9c",
-        Kind("zlib", "zlib data (joblib?)", f"load it and {_SAVE}"),
+        FileKind("zlib", "zlib data (joblib?)", f"load it and {_SAVE}"),
     ),
-    (257, b"ustar", Kind("tar", "a tar archive", _UNPACK)),
-    (0, b"Rar!\x1a", Kind("rar", "a RAR archive", _UNPACK)),
-    (0, b"7z\xbc\xaf", Kind("7z", "a 7-Zip archive", _UNPACK)),
-    (0, b"%PDF", Kind("pdf", "a PDF document")),
-    (0, b"\x89PNG", Kind("image", "an image")),
-    (0, b"\xff\xd8\xff", Kind("image", "an image")),
+    (257, b"ustar", FileKind("tar", "a tar archive", _UNPACK)),
+    (0, b"Rar!\x1a", FileKind("rar", "a RAR archive", _UNPACK)),
+    (0, b"7z\xbc\xaf", FileKind("7z", "a 7-Zip archive", _UNPACK)),
+    (0, b"%PDF", FileKind("pdf", "a PDF document")),
+    (0, b"\x89PNG", FileKind("image", "an image")),
+    (0, b"\xff\xd8\xff", FileKind("image", "an image")),
     *((0, bytes([0x80, protocol]), PICKLE) for protocol in range(2, 6)),
 )
 
 # (pattern of the name of a zip's first member, the kind)
-_ZIPS: tuple[tuple[bytes, Kind], ...] = (
+_ZIPS: tuple[tuple[bytes, FileKind], ...] = (
     (rb".*\.npy", NPZ),
     (rb".*data\.pkl|.*/(version|byteorder|\.format_version|\.data/.*)", PYTORCH),
     (rb"metadata\.json|config\.json|model\.weights\.h5", _KERAS),
     (
         rb"\[Content_Types\]\.xml|mimetype",
-        Kind("office", "an Office document", "save its table as .csv"),
+        FileKind("office", "an Office document", "save its table as .csv"),
     ),
 )
 
 # (pattern at the start of a text, the kind)
-_TEXTS: tuple[tuple[bytes, Kind], ...] = (
+_TEXTS: tuple[tuple[bytes, FileKind], ...] = (
     (rb"model_checkpoint_path:|all_model_checkpoint_paths:", CHECKPOINT_STATE),
     (
         rb"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?<(!doctype )?html\b",
-        Kind("html", "a web page", "download the file itself: its raw or download link"),
+        FileKind("html", "a web page", "download the file itself: its raw or download link"),
     ),
-    (rb"<\?xml", Kind("xml", "an XML text", "open it: a server may have sent an error")),
+    (rb"<\?xml", FileKind("xml", "an XML text", "open it: a server may have sent an error")),
     (
         rb'[{\[].*"(modelTopology|weightsManifest)"',
-        Kind("tfjs", "a TensorFlow.js model", _ORIGINAL),
+        FileKind("tfjs", "a TensorFlow.js model", _ORIGINAL),
     ),
     (
         rb'{.*"class_name".*"config"|{.*"config".*"class_name"',
-        Kind("keras_json", "the architecture of a Keras model", "pass the file of its weights"),
+        FileKind("keras_json", "the architecture of a Keras model", "pass the file of its weights"),
     ),
-    (rb"[{\[]", Kind("json", "a JSON text")),
+    (rb"[{\[]", FileKind("json", "a JSON text")),
 )
 
 # (a name in a folder, the kind of the folder)
-_FOLDERS: tuple[tuple[str, Kind], ...] = (
+_FOLDERS: tuple[tuple[str, FileKind], ...] = (
     ("_CHECKPOINT_METADATA", _ORBAX),
     ("manifest.ocdbt", _ORBAX),
     ("_METADATA", _ORBAX),
@@ -149,7 +159,7 @@ _FOLDERS: tuple[tuple[str, Kind], ...] = (
 )
 
 
-def identify(source: ByteSource) -> Kind:
+def identify(source: ByteSource) -> FileKind:
     """Return the kind of an open file, by its content alone."""
     start = source.read(0, min(source.size, LOOK), "the start of the file")
     end = source.read(max(source.size - 8, 0), min(source.size, 8), "the end of the file")
@@ -168,7 +178,7 @@ def identify(source: ByteSource) -> Kind:
     return _text(start) or _binary(start, source.size) or _protobuf(start, source.size) or UNKNOWN
 
 
-def of_folder(names: list[str]) -> Kind | None:
+def of_folder(names: list[str]) -> FileKind | None:
     """Return the kind of a folder with these names in it, None for any other."""
     return next((kind for name, kind in _FOLDERS if name in names), None)
 
@@ -183,7 +193,7 @@ def is_text(start: bytes) -> bool:
     return all(ord(character) >= 32 or character in "\t\n\r\f" for character in text)
 
 
-def _text(start: bytes) -> Kind | None:
+def _text(start: bytes) -> FileKind | None:
     """Return the kind of a text, None for other bytes; a web page may be in any encoding."""
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
     flags = re.IGNORECASE | re.DOTALL
@@ -201,7 +211,7 @@ def _is_safetensors(start: bytes, size: int) -> bool:
     return start[8:9] == b"{" and 2 <= length <= min(size - 8, _MAX_HEADER)
 
 
-def _binary(start: bytes, size: int) -> Kind | None:
+def _binary(start: bytes, size: int) -> FileKind | None:
     """Return the kind of a file with the size of a record in its first bytes, or of a map.
 
     Sources: io/record_writer.h of TensorFlow 1.15; the specification of MessagePack, whose fixmap
@@ -214,7 +224,7 @@ def _binary(start: bytes, size: int) -> Kind | None:
     return _MSGPACK if key and len(key[2]) >= key[1][0] & 0x1F else None
 
 
-def _protobuf(start: bytes, size: int) -> Kind | None:
+def _protobuf(start: bytes, size: int) -> FileKind | None:
     """Return the kind of a message of TensorFlow or ONNX by its first fields, None for others.
 
     A MetaGraphDef begins with meta_info_def (1) that holds a stripped_op_list (2) or a version;

@@ -14,7 +14,7 @@ from contextlib import suppress
 from lstmstate import limits
 from lstmstate.checkpoint import kinds
 from lstmstate.checkpoint import protobuf as wire
-from lstmstate.checkpoint.kinds import Kind
+from lstmstate.checkpoint.kinds import FileKind
 from lstmstate.checkpoint.sstable import Table
 from lstmstate.errors import (
     AmbiguousError,
@@ -91,7 +91,7 @@ class Location(NamedTuple):
 class NotACheckpointError(UnsupportedError):
     """A file or a folder of another kind."""
 
-    def __init__(self, path: str, kind: Kind) -> None:
+    def __init__(self, path: str, kind: FileKind) -> None:
         super().__init__(
             f"expected a TensorFlow checkpoint, got {kind.words}",
             path=path,

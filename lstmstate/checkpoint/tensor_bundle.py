@@ -19,9 +19,9 @@ from lstmstate.checkpoint import dtypes
 from lstmstate.checkpoint import protobuf as wire
 from lstmstate.checkpoint.dtypes import DType
 from lstmstate.checkpoint.protobuf import encode_varint
-from lstmstate.checkpoint.slice_keys import Extents, decode_slice_key
+from lstmstate.checkpoint.slices import Extents, decode_slice_key, parse_extents, region
 from lstmstate.checkpoint.sstable import Table, masked, masked_crc
-from lstmstate.checkpoint.variables import Shape, Spec, parse_extents, parse_shape, region
+from lstmstate.checkpoint.variables import Shape, Spec, parse_shape
 from lstmstate.errors import (
     CorruptError,
     LstmstateError,

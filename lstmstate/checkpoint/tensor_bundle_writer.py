@@ -32,7 +32,7 @@ from lstmstate.checkpoint.protobuf import (
     fixed32_field,
     int_field,
 )
-from lstmstate.checkpoint.slice_keys import WHOLE_AXIS, Extent, Extents, encode_slice_key
+from lstmstate.checkpoint.slices import WHOLE_AXIS, Extent, Extents, encode_slice_key
 from lstmstate.checkpoint.sstable import masked
 from lstmstate.checkpoint.sstable_writer import write_table
 from lstmstate.checkpoint.tensor_bundle import Bundle, Entry, pack_lengths

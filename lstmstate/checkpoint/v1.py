@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from lstmstate import limits
 from lstmstate.checkpoint import dtypes
 from lstmstate.checkpoint import protobuf as wire
-from lstmstate.checkpoint.slice_keys import Extents, encode_slice_key
+from lstmstate.checkpoint.slices import Extents, encode_slice_key, parse_extents, region
 from lstmstate.checkpoint.sstable import Table
 from lstmstate.checkpoint.tensor_proto import listed_values
-from lstmstate.checkpoint.variables import Spec, parse_extents, parse_shape, region
+from lstmstate.checkpoint.variables import Spec, parse_shape
 from lstmstate.errors import CorruptError, LstmstateError, located
 from lstmstate.files.budget import Budget
 from lstmstate.files.reader import ByteSource

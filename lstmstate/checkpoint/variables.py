@@ -9,7 +9,7 @@ from lstmstate import limits
 from lstmstate.checkpoint import object_graph
 from lstmstate.checkpoint import protobuf as wire
 from lstmstate.checkpoint.dtypes import DType
-from lstmstate.checkpoint.slice_keys import WHOLE_AXIS, Extent, Extents
+from lstmstate.checkpoint.slices import Extents, join_slices
 from lstmstate.errors import (
     ArgumentError,
     Brief,
@@ -159,12 +159,15 @@ class Variable(metaclass=Brief):
                 raise UnsupportedError(f"NumPy has no arrays of {len(self.shape)} axes")
             try:
                 if self.spec.slices:
-                    return join_slices(self.name, self.spec, self._reader)
-                return self._reader.read(self.name, self.spec, None)
+                    return join_slices(self.shape, self.spec.slices, self._read)
+                return self._read(None)
             except LstmstateError:
                 raise
             except ValueError as error:  # of NumPy, for sizes that no array can have
                 raise CorruptError(f"its bytes make no array of its shape ({error})") from error
+
+    def _read(self, extents: Extents | None) -> NDArray[np.generic]:
+        return self._reader.read(self.name, self.spec, extents)
 
     def close(self) -> None:
         """Forget the files, after which the value cannot be read."""
@@ -208,46 +211,6 @@ class _Closed:
 _CLOSED = _Closed()
 
 
-def join_slices(name: str, spec: Spec, reader: Reader) -> NDArray[np.generic]:
-    """Return the full value of a partitioned variable.
-
-    Raises:
-        CorruptError: the slices overlap, leave a gap or exceed the shape.
-    """
-    import numpy as np
-
-    regions = [region(spec.shape, extents) for extents in spec.slices]
-    stored = sum(math.prod(extent.length for extent in part) for part in regions)
-    if stored != math.prod(spec.shape):
-        raise CorruptError(f"its slices hold {stored} elements of {math.prod(spec.shape)}")
-    if len(regions) == 1:
-        return reader.read(name, spec, spec.slices[0])
-    # All parts are read before there is room for the whole: what only declares them takes none.
-    pieces = [reader.read(name, spec, extents) for extents in spec.slices]
-    value = np.empty(spec.shape, pieces[0].dtype)
-    filled = np.zeros(spec.shape, np.bool_)
-    for piece, part in zip(pieces, regions, strict=True):
-        where = tuple(slice(start, start + length) for start, length in part)
-        if filled[where].any():
-            raise CorruptError("its slices overlap")
-        value[where], filled[where] = piece, True
-    return value
-
-
-def region(shape: Shape, extents: Extents) -> Extents:
-    """Return the extents with every length a number, checked against the shape."""
-    if len(extents) != len(shape):
-        raise CorruptError(f"a slice has {len(extents)} axes, the variable {len(shape)}")
-    part = tuple(
-        Extent(start, size - start if length == WHOLE_AXIS else length)
-        for (start, length), size in zip(extents, shape, strict=True)
-    )
-    for (start, length), size in zip(part, shape, strict=True):
-        if start < 0 or length < 0 or start + length > size:
-            raise CorruptError(f"a slice reaches from {start} to {start + length} of {size}")
-    return part
-
-
 def parse_shape(data: bytes) -> Shape:
     """Read a TensorShapeProto: 2 repeated dim {1 size}, 3 unknown_rank.
 
@@ -268,18 +231,3 @@ def parse_shape(data: bytes) -> Shape:
     if math.prod(shape) > limits.MAX_INT64:
         raise CorruptError(f"its shape {shape} has more elements than 64 bits can count")
     return tuple(shape)
-
-
-def parse_extents(data: bytes) -> Extents:
-    """Read a TensorSliceProto: 1 repeated extent {1 start, 2 length; no length: whole axis}."""
-    extents = []
-    parts = wire.all_bytes(wire.message(data).get(1))
-    if len(parts) > limits.MAX_RANK:
-        raise CorruptError(f"expected slices of at most {limits.MAX_RANK} axes, got {len(parts)}")
-    for part in parts:
-        found = wire.message(part)
-        length = wire.signed(wire.last_int(found.get(2))) if 2 in found else WHOLE_AXIS
-        extents.append(Extent(wire.signed(wire.last_int(found.get(1))), length))
-        if length < WHOLE_AXIS:
-            raise CorruptError("a slice has a length below zero")
-    return tuple(extents)

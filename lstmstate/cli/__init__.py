@@ -11,7 +11,7 @@ import sys
 from contextlib import suppress
 from importlib import import_module
 
-from lstmstate.cli import streams
+from lstmstate.cli import standard_streams
 from lstmstate.type_names import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,6 +29,11 @@ COMMANDS = {
     "diff": "compare two states or two checkpoints, within a tolerance",
     "check": "assertions for CI: widths, layout, finite values, names",
 }
+DONE, NO, USAGE, UNUSABLE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+EXIT_CODES = f"""\
+Exit codes: {DONE} done, {NO} the answer is "no", {USAGE} wrong command line,
+{UNUSABLE} a file could not be used, {SOME_FAILED} some of several could not, \
+{INTERRUPTED} interrupted."""
 HELP = f"""Usage: lstmstate COMMAND [OPTIONS] [ARGS]...
        lstmstate PATH                     the same as lstmstate inspect PATH
 
@@ -47,17 +52,15 @@ Examples:
   lstmstate run model.ckpt-7 x.npy -o y.npz   the outputs, and the last state
   lstmstate check model.ckpt-7 --units 128 && ./deploy
 
-Exit codes: 0 done, 1 the answer is "no", 2 wrong command line,
-3 a file could not be used, 4 some of several could not, 130 interrupted."""
-DONE, NO, USAGE, UNUSABLE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+{EXIT_CODES}"""
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 def main() -> int:
     """Run the command line of this process; return its exit code."""
-    streams.replace_standard()
+    standard_streams.replace_standard()
     code = execute(sys.argv[1:])
-    failure = streams.failure_of_stdout()
+    failure = standard_streams.failure_of_stdout()
     if failure is None:
         return code
     report_line(f"error: stdout: it cannot be written ({failure.strerror})")
@@ -94,7 +97,7 @@ def _call_command(name: str, words: list[str]) -> int:
     with gather():
         if values is not None:
             return command.call(**values) or DONE
-        from lstmstate.cli.group import click_command
+        from lstmstate.cli.click_adapter import click_command
 
         called = f"lstmstate {name}"
         parsed = click_command(command, called)
@@ -113,7 +116,7 @@ def _run(arguments: list[str]) -> int:
     """Run a command."""
     name = arguments[0] if arguments else ""
     if "_LSTMSTATE_COMPLETE" in os.environ:  # a shell asks for completions
-        from lstmstate.cli.group import cli
+        from lstmstate.cli.click_adapter import cli
 
         with suppress(SystemExit):
             cli.main(arguments, prog_name="lstmstate", standalone_mode=False)
@@ -185,7 +188,7 @@ def _report(error: Exception, arguments: list[str]) -> int:
     else:
         problem = f"internal error ({type(error).__name__}: {error})"
         report_line(f"error: {problem}; run it with --debug and report it")
-    return getattr(error, "exit_code", UNUSABLE)
+    return UNUSABLE
 
 
 def _form(error: Exception, name: str) -> str:

@@ -22,7 +22,7 @@ def refuse(*problems: tuple[object, str]) -> None:
             raise UsageError(problem)
 
 
-class Option:
+class CommandOption:
     """An option for a field of `Options`.
 
     Args:
@@ -68,8 +68,8 @@ class Option:
 def option(
     words: str, kind: Any = None, metavar: str | None = None, *, flags: str = "", **how: Any
 ) -> Any:
-    """Return an option for a field of `Options`; see `Option`."""
-    return Option(words, kind, metavar, flags, how)
+    """Return an option for a field of `Options`; see `CommandOption`."""
+    return CommandOption(words, kind, metavar, flags, how)
 
 
 class Options:
@@ -102,7 +102,7 @@ class Command:
         self.function, self.epilog, self.records = function, epilog, records
         self.arguments = arguments
 
-    def options(self) -> dict[str, Option]:
+    def options(self) -> dict[str, CommandOption]:
         """Return the options by their fields."""
         return {name: getattr(one, name) for one in self.records for name in one.__annotations__}
 

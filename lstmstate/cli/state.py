@@ -56,7 +56,7 @@ def command(ckpt_path: str, new_state: NewState, part: Part, common: Common) -> 
     """
     refuse((common.as_json and new_state.output == "-", "-o - and --json both use stdout"))
     from lstmstate.cli.report.documents import converted_document
-    from lstmstate.operations.initial_states import StateRequest, state_of_network
+    from lstmstate.operations.make_state import StateRequest, state_of_network
 
     ckpt = common.open_checkpoint(ckpt_path)
     request = StateRequest(

@@ -1,6 +1,6 @@
 """Steps of cells over data: canonical weights, and the engines that compute with them.
 
-network = Network((((arithmetic(cell, read, settled),),),))      one stage of one cell
+network = Network((((canonical_cell(cell, read, settled),),),))      one stage of one cell
 ran = load("numpy", network).run(x, no_states(network, batch))   outputs, states
 """
 
@@ -14,7 +14,7 @@ from lstmstate.errors import ArgumentError, MissingExtraError
 from lstmstate.named_tuple import NamedTuple
 
 if TYPE_CHECKING:
-    from lstmstate.engines.network import Network, Runner
+    from lstmstate.engines.canonical_network import Network, Runner
 
 
 class Engine(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from lstmstate.cells.activations import BY_NAME
-from lstmstate.engines.network import Arithmetic, Network
+from lstmstate.engines.canonical_network import CanonicalCell, Network
 from lstmstate.errors import UnsupportedError
 from lstmstate.named_tuple import NamedTuple
 
@@ -35,7 +35,7 @@ class Expressible(NamedTuple):
     coupled_gates: bool = False
 
 
-def missing_parts(cell: Arithmetic, has: Expressible) -> list[str]:
+def missing_parts(cell: CanonicalCell, has: Expressible) -> list[str]:
     """Return all that a program does not have of a cell, as words."""
     units, width = cell.widths
     is_projected, gates = cell.projection is not None, cell.recurrent_activation

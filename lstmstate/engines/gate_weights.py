@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lstmstate.engines.network import GATES, Arithmetic, Array, split_gates
+from lstmstate.engines.canonical_network import GATES, Array, CanonicalCell, split_gates
 from lstmstate.named_tuple import NamedTuple
 
 
@@ -29,7 +29,7 @@ class GateWeights(NamedTuple):
     gamma: Array | None = None
 
 
-def gate_weights(cell: Arithmetic, added: float = 0.0) -> dict[str, GateWeights]:
+def gate_weights(cell: CanonicalCell, added: float = 0.0) -> dict[str, GateWeights]:
     """Return the weights of the gates i, j, f and o.
 
     The forget_bias is in the bias of f. If i is 1 - f, it has the weights of f with the other sign:
@@ -67,7 +67,7 @@ def gate_weights(cell: Arithmetic, added: float = 0.0) -> dict[str, GateWeights]
     return {gate: found[gate] for gate in GATES}
 
 
-def join_gates(cell: Arithmetic, order: str, added: float = 0.0) -> GateWeights:
+def join_gates(cell: CanonicalCell, order: str, added: float = 0.0) -> GateWeights:
     """Return the kernel `[I, 4·H]`, recurrent `[R, 4·H]` and bias `[4·H]` of all gates.
 
     Args:

@@ -18,19 +18,19 @@ import numpy as np
 from lstmstate.cells.cell import CellShape
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.op_sets import ENTERS
-from lstmstate.engines.graph_feeds import (
-    change_initial_state,
-    fit_to_placeholder,
-    is_flat,
-    take_step,
-)
-from lstmstate.engines.network import (
+from lstmstate.engines.canonical_network import (
     InputShape,
     NetworkShape,
     Pair,
     RunOutputs,
     no_states,
     reverse_sequences,
+)
+from lstmstate.engines.graph_feeds import (
+    change_initial_state,
+    fit_to_placeholder,
+    is_flat,
+    take_step,
 )
 from lstmstate.errors import LstmstateError, UnsupportedError, first_of, printable
 from lstmstate.graph.evaluate import (
@@ -43,14 +43,14 @@ from lstmstate.graph.evaluate import (
     compile_plan,
 )
 from lstmstate.graph.operations import Precision, TensorArray, numpy_dtype, stack_list
-from lstmstate.graph.walk import Tensor, ahead, data_inputs, node_at
+from lstmstate.graph.tensors import Tensor, ahead, data_inputs, node_at
 from lstmstate.recurrence.data_path import READS_SIZES, comes_from, origins
 from lstmstate.recurrence.find_states import Path, take
 from lstmstate.recurrence.graph_network import GraphNetwork, Output, Port
 from lstmstate.recurrence.probe import Fed, fed_tensors
 
 if TYPE_CHECKING:
-    from lstmstate.engines.network import Array, Lengths
+    from lstmstate.engines.canonical_network import Array, Lengths
 
 _OF_SHAPE = frozenset({"Shape", "Size", "Rank"})
 DROPOUT_NOTE = "dropout is left out"
@@ -59,7 +59,7 @@ _WITH_DEFAULT = frozenset({"PlaceholderWithDefault"})
 
 
 class GraphRunner:
-    """A network of a graph, ready to run; see `engines.network.Runner`.
+    """A network of a graph, ready to run; see `engines.canonical_network.Runner`.
 
     Args:
         variable: returns the value of a variable's node.

@@ -16,13 +16,13 @@ from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.errors import UnsupportedError
 from lstmstate.graph.evaluate import Environment, Scope, compile_plan, is_source
-from lstmstate.graph.walk import Tensor, behind, data_inputs
+from lstmstate.graph.tensors import Tensor, behind, data_inputs
 from lstmstate.recurrence.find_states import PRODUCTS
 from lstmstate.recurrence.graph_network import Port
 from lstmstate.recurrence.probe import Fed, Sizes
 
 if TYPE_CHECKING:
-    from lstmstate.engines.network import Array
+    from lstmstate.engines.canonical_network import Array
 
 _READS = frozenset({"ReadVariableOp"})
 _NEAR = 60  # nodes between the input for a state and the first step

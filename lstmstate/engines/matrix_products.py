@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from lstmstate.engines import blas_threads
-from lstmstate.engines.network import Array, spans
+from lstmstate.engines.canonical_network import Array, spans
 
 # OpenBLAS has kernels that take matrices as they are for products of up to so many
 # multiplications; for others it first copies all weights, which in a step takes longer than the

@@ -24,11 +24,10 @@ from typing import Any
 import numpy as np
 
 from lstmstate.engines import blas_threads
-from lstmstate.engines.matrix_products import InputPart, cut, run_together, shares
-from lstmstate.engines.network import (
+from lstmstate.engines.canonical_network import (
     GATES,
-    Arithmetic,
     Array,
+    CanonicalCell,
     Lengths,
     Network,
     Norm,
@@ -39,6 +38,7 @@ from lstmstate.engines.network import (
     spans,
     split_gates,
 )
+from lstmstate.engines.matrix_products import InputPart, cut, run_together, shares
 from lstmstate.engines.numpy_functions import function
 from lstmstate.errors import UnsupportedError
 
@@ -167,7 +167,7 @@ class NumpyCell:
     product, the bias, the forget bias and every function; products are summed in float32.
     """
 
-    def __init__(self, cell: Arithmetic) -> None:
+    def __init__(self, cell: CanonicalCell) -> None:
         self.cell = cell
         self.dtype = cell.dtype
         self._order = [gate for gate in _ORDER if gate in cell.gates]

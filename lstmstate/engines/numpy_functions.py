@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from lstmstate.cells.activations import SELU_ALPHA, SELU_SCALE
-from lstmstate.engines.network import Array
+from lstmstate.engines.canonical_network import Array
 
 # Takes the values, and the array for the results, which may be the same.
 Function = Callable[[Any, Any], object]

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lstmstate.cells.activations import BY_NAME
+from lstmstate.engines.canonical_network import Array, CanonicalCell, Network, Stage
 from lstmstate.engines.expressible import Expressible, refuse_missing_parts
 from lstmstate.engines.gate_weights import gate_weights
-from lstmstate.engines.network import Arithmetic, Array, Network, Stage
 from lstmstate.errors import UnsupportedError, printable
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def check(network: Network) -> None:
         )
 
 
-def _nbytes(cell: Arithmetic) -> int:
+def _nbytes(cell: CanonicalCell) -> int:
     """Return how many bytes the weights have in ONNX: recurrent parts are never diagonal."""
     units = cell.widths.c
     return 4 * units * (4 * (cell.input_size + units + 2) + 3)
@@ -120,7 +120,7 @@ class _Parts:
             ends.append(made[-1])
         return ends
 
-    def _cell(self, x: str, cell: Arithmetic, direction: str) -> str:
+    def _cell(self, x: str, cell: CanonicalCell, direction: str) -> str:
         """Add a cell; return the name of its outputs `[steps, 1, batch, H]`."""
         number = self._count
         self._count += 1
@@ -152,7 +152,7 @@ class _Parts:
 
 
 def lstm_node(
-    cell: Arithmetic, number: int, direction: str, inputs: Sequence[str], outputs: Sequence[str]
+    cell: CanonicalCell, number: int, direction: str, inputs: Sequence[str], outputs: Sequence[str]
 ) -> tuple[onnx.NodeProto, list[onnx.TensorProto]]:
     """Return a cell that `OPERATOR` expresses as an LSTM operator, and its weights.
 
@@ -194,7 +194,7 @@ def _info(name: str, *shape: Any, dtype: int = 1) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, dtype, shape)
 
 
-def _weights(cell: Arithmetic) -> dict[str, Array]:
+def _weights(cell: CanonicalCell) -> dict[str, Array]:
     """Return the inputs W `[1, 4H, I]`, R `[1, 4H, H]`, B `[1, 8H]` and P `[1, 3H]` of a cell."""
     units = cell.widths.c
     by_gate = gate_weights(cell)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from lstmstate.engines import onnx_graph
-from lstmstate.engines.network import Array, Lengths, Network, Pair, Runner, RunOutputs
+from lstmstate.engines.canonical_network import Array, Lengths, Network, Pair, Runner, RunOutputs
 from lstmstate.engines.onnx_graph import build_model
 from lstmstate.errors import UnsupportedError
 from lstmstate.named_tuple import NamedTuple

@@ -18,7 +18,8 @@ from lstmstate.cells.cell import (
     unexplained_words,
 )
 from lstmstate.cells.families import row_of
-from lstmstate.cells.settle_options import take_strongest
+from lstmstate.cells.family import COMMON
+from lstmstate.cells.options_from_files import take_strongest
 from lstmstate.cells.shapes import PEEPHOLES
 from lstmstate.errors import UnknownOptionError, printable
 from lstmstate.named_tuple import NamedTuple
@@ -26,7 +27,7 @@ from lstmstate.named_tuple import NamedTuple
 # The defaults of TensorFlow's classes, the same in all of them. recurrent_activation has no such
 # default: see `Cell.documented`.
 _ASSUMED: dict[str, Value] = {
-    "forget_bias": 1.0,
+    "forget_bias": COMMON["forget_bias"].value,
     "cell_clip": None,
     "proj_clip": None,
     "activation": "tanh",
@@ -89,7 +90,9 @@ class Settled(NamedTuple):
         }
 
 
-def settle(cell: Cell, given: Mapping[str, Value], *, is_upper: bool = False) -> Settled:
+def settle_run_options(
+    cell: Cell, given: Mapping[str, Value], *, is_upper: bool = False
+) -> Settled:
     """Return the options to run a cell with.
 
     Args:
@@ -99,7 +102,7 @@ def settle(cell: Cell, given: Mapping[str, Value], *, is_upper: bool = False) ->
 
     >>> from lstmstate import open_checkpoint
     >>> cell = open_checkpoint("sample_checkpoints/peephole_flat").cells["rnn/lstm_cell"]
-    >>> settle(cell, {"cell_clip": None}).options["cell_clip"]
+    >>> settle_run_options(cell, {"cell_clip": None}).options["cell_clip"]
     Option(value=None, source='option')
     """
     if row_of(cell.family).is_block and given.get("cell_clip") == 0:

@@ -16,7 +16,7 @@ import numpy as np
 from lstmstate.cells.activations import BY_NAME
 from lstmstate.cells.families import row_of
 from lstmstate.checkpoint.dtypes import NUMPY_FLOATS
-from lstmstate.engines.network import Arithmetic, Array, split_gates
+from lstmstate.engines.canonical_network import Array, CanonicalCell, split_gates
 from lstmstate.errors import UnsupportedError
 from lstmstate.named_tuple import NamedTuple
 
@@ -64,12 +64,12 @@ class CellClass(NamedTuple):
         takes: the options that it has, among those in `_used`.
     """
 
-    make: Callable[[TensorFlow, Arithmetic], Built]
+    make: Callable[[TensorFlow, CanonicalCell], Built]
     takes: frozenset[str]
     dtypes: tuple[str, ...] = NUMPY_FLOATS
 
 
-def check(cell: Arithmetic) -> None:
+def check(cell: CanonicalCell) -> None:
     """Raise UnsupportedError if TensorFlow has no such cell, or not with its options."""
     row = CLASSES.get(row_of(cell.family).tensorflow or "")
     if row is None:
@@ -87,12 +87,12 @@ def check(cell: Arithmetic) -> None:
         )
 
 
-def make(kit: TensorFlow, cell: Arithmetic) -> Built:
+def make(kit: TensorFlow, cell: CanonicalCell) -> Built:
     """Return TensorFlow's own cell, in the graph that is being built."""
     return CLASSES[row_of(cell.family).tensorflow or ""].make(kit, cell)
 
 
-def _used(cell: Arithmetic) -> list[str]:
+def _used(cell: CanonicalCell) -> list[str]:
     """Return the options and parts that a cell has next to its kernels and its bias."""
     is_projected = cell.projection is not None
     used = {
@@ -112,11 +112,11 @@ def _used(cell: Arithmetic) -> list[str]:
     return [name for name, is_used in used.items() if is_used]
 
 
-def _all_rows(cell: Arithmetic) -> Array:
+def _all_rows(cell: CanonicalCell) -> Array:
     return np.concatenate([cell.kernel, cell.recurrent])
 
 
-def _peepholes(cell: Arithmetic, order: str) -> list[Array]:
+def _peepholes(cell: CanonicalCell, order: str) -> list[Array]:
     """Return the peepholes of some gates, zeros for gates without."""
     zeros = np.zeros(cell.widths.c, cell.dtype)
     return [cell.peepholes.get(gate, zeros) for gate in order]
@@ -125,7 +125,7 @@ def _peepholes(cell: Arithmetic, order: str) -> list[Array]:
 # ---- classes
 
 
-def _basic(kit: TensorFlow, cell: Arithmetic) -> Built:
+def _basic(kit: TensorFlow, cell: CanonicalCell) -> Built:
     made = kit.rnn_cell.BasicLSTMCell(
         cell.widths.c,
         forget_bias=cell.forget_bias,
@@ -135,7 +135,7 @@ def _basic(kit: TensorFlow, cell: Arithmetic) -> Built:
     return Built(made, lambda: made.weights, [_all_rows(cell), cell.bias])
 
 
-def _lstm(kit: TensorFlow, cell: Arithmetic) -> Built:
+def _lstm(kit: TensorFlow, cell: CanonicalCell) -> Built:
     is_projected = cell.projection is not None
     made = kit.rnn_cell.LSTMCell(
         cell.widths.c,
@@ -155,7 +155,7 @@ def _lstm(kit: TensorFlow, cell: Arithmetic) -> Built:
     return Built(made, lambda: made.weights, values)
 
 
-def _keras(kit: TensorFlow, cell: Arithmetic) -> Built:
+def _keras(kit: TensorFlow, cell: CanonicalCell) -> Built:
     layer = kit.tf_keras.layers.LSTMCell(
         cell.widths.c,
         activation=kit.function(cell.activation),
@@ -172,7 +172,7 @@ def _keras(kit: TensorFlow, cell: Arithmetic) -> Built:
     return Built(_Stepped(kit, cell, step), lambda: layer.weights, values)
 
 
-def _reorder(cell: Arithmetic, columns: Array, order: str) -> Array:
+def _reorder(cell: CanonicalCell, columns: Array, order: str) -> Array:
     gates = split_gates(columns, cell.gates)
     return np.concatenate([gates[gate] for gate in order], axis=-1)
 
@@ -180,7 +180,7 @@ def _reorder(cell: Arithmetic, columns: Array, order: str) -> Array:
 class _Stepped:
     """A cell for dynamic_rnn and MultiRNNCell, around a function of x, c and m."""
 
-    def __init__(self, kit: TensorFlow, cell: Arithmetic, step: Callable[..., Any]) -> None:
+    def __init__(self, kit: TensorFlow, cell: CanonicalCell, step: Callable[..., Any]) -> None:
         self._tuple, self._step = kit.rnn_cell.LSTMStateTuple, step
         self.state_size = self._tuple(*cell.widths)
         self.output_size = cell.widths.m
@@ -197,11 +197,11 @@ class _Stepped:
 # ---- operations
 
 
-def _block(name: str) -> Callable[[TensorFlow, Arithmetic], Built]:
+def _block(name: str) -> Callable[[TensorFlow, CanonicalCell], Built]:
     """Return a function that makes cells of an operation; those over sequences get one step."""
     takes_sequences = name != "LSTMBlockCell"
 
-    def make_cell(kit: TensorFlow, cell: Arithmetic) -> Built:
+    def make_cell(kit: TensorFlow, cell: CanonicalCell) -> Built:
         tf = kit.tf
         order = row_of(cell.family).gate_order
         operation = getattr(tf.raw_ops, name)

@@ -17,7 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from lstmstate.engines.network import Array, Lengths, Network, Pair, Runner, RunOutputs, Stage
+from lstmstate.engines.canonical_network import (
+    Array,
+    Lengths,
+    Network,
+    Pair,
+    Runner,
+    RunOutputs,
+    Stage,
+)
 from lstmstate.engines.tensorflow_cells import INSTEAD, Built, RNNCell, Tensor, TensorFlow, make
 from lstmstate.engines.tensorflow_cells import check as check_cell
 from lstmstate.errors import LstmstateError, UnsupportedError

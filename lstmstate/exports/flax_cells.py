@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lstmstate.engines.canonical_network import Array, CanonicalCell, Network
 from lstmstate.engines.gate_weights import gate_weights, join_gates
-from lstmstate.engines.network import Arithmetic, Array, Network
 from lstmstate.exports.cell_calls import calls, numbered_scopes, state_scopes
 from lstmstate.exports.jax_parts import FUNCTIONS, settings
 from lstmstate.exports.weight_files import reading
@@ -93,7 +93,7 @@ class FlaxCell(NamedTuple):
             ),
         )
 
-    def _parameters(self, cell: Arithmetic) -> dict[str, Array]:
+    def _parameters(self, cell: CanonicalCell) -> dict[str, Array]:
         if self.paths is None:
             joined = join_gates(cell, "ifjo")
             return {
@@ -110,7 +110,7 @@ class FlaxCell(NamedTuple):
         return found
 
 
-def _functions(cell: Arithmetic) -> str:
+def _functions(cell: CanonicalCell) -> str:
     """Return the arguments for activations that are not the class's own."""
     found = ""
     if cell.recurrent_activation != "sigmoid":

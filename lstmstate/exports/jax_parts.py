@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lstmstate.engines.network import Network
+from lstmstate.engines.canonical_network import Network
 
 # By the names of `cells.activations`.
 FUNCTIONS = {

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from lstmstate.cells.cell import CellShape
+from lstmstate.engines.canonical_network import Array, CanonicalCell, Chain, Network, Stage
 from lstmstate.engines.gate_weights import gate_weights
-from lstmstate.engines.network import Arithmetic, Array, Chain, Network, Stage
 from lstmstate.errors import UnsupportedError
 from lstmstate.exports.layers import split_stages
 from lstmstate.named_tuple import NamedTuple
@@ -45,7 +45,7 @@ class Layer(NamedTuple):
     config: Config
 
     @property
-    def cells(self) -> tuple[Arithmetic, ...]:
+    def cells(self) -> tuple[CanonicalCell, ...]:
         """Its cells in the order of its states."""
         return tuple(cell for chain in self.stage for cell in chain)
 
@@ -55,7 +55,7 @@ class Layer(NamedTuple):
         return any(len(chain) > 1 for chain in self.stage)
 
 
-class Tensor(NamedTuple):
+class LayerTensor(NamedTuple):
     """A tensor between layers.
 
     Attributes:
@@ -136,7 +136,7 @@ def _chain_config(name: str, chain: Chain, **options: Any) -> Config:
     return describe("RNN", name=name, cell=stack, dtype=chain[0].dtype.name, **_ENDS, **options)
 
 
-def _cell_options(cell: Arithmetic) -> Config:
+def _cell_options(cell: CanonicalCell) -> Config:
     return {
         "units": cell.widths.c,
         "activation": _NAMES.get(cell.activation, cell.activation),
@@ -145,7 +145,7 @@ def _cell_options(cell: Arithmetic) -> Config:
     }
 
 
-def weights_of(cell: Arithmetic) -> dict[str, Array]:
+def weights_of(cell: CanonicalCell) -> dict[str, Array]:
     """Return the weights of a cell in Keras's order."""
     gates = [gate_weights(cell)[gate] for gate in _GATES]
     return {
@@ -158,7 +158,7 @@ def weights_of(cell: Arithmetic) -> dict[str, Array]:
 def model_config(
     layers: list[Layer],
     shape: str,
-    node: Callable[[Layer, Tensor, list[list[Tensor]]], Any],
+    node: Callable[[Layer, LayerTensor, list[list[LayerTensor]]], Any],
 ) -> Config:
     """Return the config of the model of some layers, named "lstm".
 
@@ -167,19 +167,19 @@ def model_config(
         node: returns the call of a layer on its input, and on h and c of each cell.
     """
     dtype = layers[0].cells[0].dtype.name
-    x = Tensor("x", 0, (None, layers[0].cells[0].input_size))
+    x = LayerTensor("x", 0, (None, layers[0].cells[0].input_size))
     inputs, ends, calls, number = [x], [], [], 0
     for layer in layers:
         states = []
         for cell in layer.cells:
-            states.append([Tensor(f"{half}_{number}", 0, (cell.widths.c,)) for half in "hc"])
+            states.append([LayerTensor(f"{half}_{number}", 0, (cell.widths.c,)) for half in "hc"])
             number += 1
         calls.append(
             {**layer.config, "name": layer.name, "inbound_nodes": [node(layer, x, states)]}
         )
         inputs += [half for pair in states for half in pair]
-        ends += [Tensor(layer.name, 1 + k, ()) for k in range(2 * len(states))]
-        x = Tensor(layer.name, 0, (None, sum(chain[-1].widths.m for chain in layer.stage)))
+        ends += [LayerTensor(layer.name, 1 + k, ()) for k in range(2 * len(states))]
+        x = LayerTensor(layer.name, 0, (None, sum(chain[-1].widths.m for chain in layer.stage)))
     starts = []
     for tensor in inputs:
         options = {shape: [None, *tensor.shape], "dtype": dtype, "name": tensor.layer}

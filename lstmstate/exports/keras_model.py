@@ -11,11 +11,11 @@ import json
 import zipfile
 from typing import Any
 
-from lstmstate.engines.network import Array, Network
+from lstmstate.engines.canonical_network import Array, Network
 from lstmstate.exports.keras_layers import (
     Config,
     Layer,
-    Tensor,
+    LayerTensor,
     hdf5_bytes,
     layers_of,
     model_config,
@@ -131,10 +131,10 @@ def _arrays(layers: list[Layer]) -> dict[str, Array]:
     return found
 
 
-def _node(layer: Layer, x: Tensor, states: list[list[Tensor]]) -> Config:
+def _node(layer: Layer, x: LayerTensor, states: list[list[LayerTensor]]) -> Config:
     """Return the call of a layer."""
 
-    def described(tensor: Tensor) -> Config:
+    def described(tensor: LayerTensor) -> Config:
         config = {
             "shape": [None, *tensor.shape],
             "dtype": layer.cells[0].dtype.name,

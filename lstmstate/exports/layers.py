@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lstmstate.engines.network import Arithmetic, Network, Stage
+from lstmstate.engines.canonical_network import CanonicalCell, Network, Stage
 from lstmstate.errors import UnsupportedError
 
-Layer = tuple[Arithmetic, ...]  # the forward cell, and the backward one
+Layer = tuple[CanonicalCell, ...]  # the forward cell, and the backward one
 
 
 def split_stages(network: Network) -> list[Stage]:
@@ -56,7 +56,7 @@ def refuse_unlike_widths(layers: list[Layer], program: str) -> None:
         )
 
 
-def only_cell(network: Network, program: str) -> Arithmetic:
+def only_cell(network: Network, program: str) -> CanonicalCell:
     """Return the cell of a network of one.
 
     Raises:

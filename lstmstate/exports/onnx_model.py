@@ -21,9 +21,9 @@ import numpy as np
 
 from lstmstate.cells.activations import SELU_ALPHA, SELU_SCALE
 from lstmstate.cells.cell import CellShape
+from lstmstate.engines.canonical_network import Array, CanonicalCell, Network, Norm, Stage
 from lstmstate.engines.expressible import missing_parts
 from lstmstate.engines.gate_weights import gate_weights
-from lstmstate.engines.network import Arithmetic, Array, Network, Norm, Stage
 from lstmstate.engines.numpy_functions import LEAK
 from lstmstate.engines.onnx_graph import DIRECTIONS, OPERATOR, lstm_node
 from lstmstate.errors import MissingExtraError, UnsupportedError, printable
@@ -103,13 +103,13 @@ def _refuse(network: Network) -> None:
         )
 
 
-def _is_operator(cell: Arithmetic) -> bool:
+def _is_operator(cell: CanonicalCell) -> bool:
     """Whether the LSTM operator computes a cell exactly: onnxruntime's has no NaN and no Inf."""
     weights = (cell.kernel, cell.recurrent, cell.bias, *cell.peepholes.values())
     return not missing_parts(cell, OPERATOR) and all(np.isfinite(one).all() for one in weights)
 
 
-def _nbytes(cell: Arithmetic) -> int:
+def _nbytes(cell: CanonicalCell) -> int:
     """Return how many bytes its matrices have, at most: as an operator, none is diagonal."""
     units, width = cell.widths
     columns = 4 * (cell.input_size + width + 2) + (0 if cell.projection is None else width)
@@ -229,7 +229,7 @@ FUNCTIONS: dict[str, Callable[[_Nodes, str], str]] = {
 # ---- cells
 
 
-def _step(body: _Nodes, cell: Arithmetic, projected: str, c: str, m: str) -> tuple[str, str]:
+def _step(body: _Nodes, cell: CanonicalCell, projected: str, c: str, m: str) -> tuple[str, str]:
     """Add a step of a cell; return its new c and m.
 
     Args:
@@ -273,7 +273,7 @@ def _step(body: _Nodes, cell: Arithmetic, projected: str, c: str, m: str) -> tup
     return c, m
 
 
-def _normalise(body: _Nodes, cell: Arithmetic, values: str, norm: Norm) -> str:
+def _normalise(body: _Nodes, cell: CanonicalCell, values: str, norm: Norm) -> str:
     """Layer norm over the units, in the order of operations of the NumPy engine."""
     add, axes = body.add, body.constant([1])
     centred = add("Sub", values, add("ReduceMean", values, axes))
@@ -343,7 +343,7 @@ class _Model:
             ends.append(y)
         return ends[0] if len(ends) == 1 else self._main.add("Concat", *ends, axis=2)
 
-    def _cell(self, x: str, cell: Arithmetic, direction: int) -> str:
+    def _cell(self, x: str, cell: CanonicalCell, direction: int) -> str:
         """Add a cell; return the name of its outputs `[time, batch, R]`."""
         main, number = self._main, next(self._cells)
         if cell.takes_wider:
@@ -365,7 +365,7 @@ class _Model:
         return y
 
     def _add_lstm(
-        self, x: str, before: list[str], cell: Arithmetic, number: int, direction: int
+        self, x: str, before: list[str], cell: CanonicalCell, number: int, direction: int
     ) -> list[str]:
         """Add a cell as an LSTM operator; return its c and m after all steps, and its outputs."""
         main = self._main
@@ -383,7 +383,7 @@ class _Model:
         return [*after, main.add("Squeeze", y, second)]
 
     def _add_scan(
-        self, x: str, before: list[str], cell: Arithmetic, number: int, direction: int
+        self, x: str, before: list[str], cell: CanonicalCell, number: int, direction: int
     ) -> list[str]:
         """Add a cell as a Scan of standard operators; return the same."""
         from onnx import helper

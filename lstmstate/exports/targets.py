@@ -7,8 +7,8 @@ from importlib import import_module
 from typing import Any
 
 from lstmstate.cells.activations import ACTIVATIONS
+from lstmstate.engines.canonical_network import Array, Network
 from lstmstate.engines.expressible import Expressible
-from lstmstate.engines.network import Array, Network
 from lstmstate.errors import ArgumentError, nearest
 from lstmstate.named_tuple import NamedTuple
 
@@ -18,7 +18,7 @@ CHECKPOINT = "ckpt"  # a V2 checkpoint, whose tensors are the arrays
 SCRIPT = "py"  # a Python file, and the arrays in an npz next to it
 
 
-class Target(NamedTuple):
+class ExportTarget(NamedTuple):
     """A program that weights are exported for.
 
     Attributes:
@@ -96,7 +96,7 @@ _TF_CELL = Expressible(
 )
 _OTHER_FUNCTIONS = Expressible(_ALL, ACTIVATIONS, ACTIVATIONS)
 
-VARIABLES = Target(
+VARIABLES = ExportTarget(
     "arrays",
     "variables as they are",
     "",
@@ -107,7 +107,7 @@ VARIABLES = Target(
 )
 TARGETS = (
     VARIABLES,
-    Target(
+    ExportTarget(
         "gates",
         "arrays of each gate",
         "gate_arrays",
@@ -115,7 +115,7 @@ TARGETS = (
         "tuple",
         "CELL/i/kernel, CELL/i/recurrent, CELL/i/bias, …",
     ),
-    Target(
+    ExportTarget(
         "numpy",
         "NumPy alone",
         "numpy_script",
@@ -125,7 +125,7 @@ TARGETS = (
         kinds=(SCRIPT,),
         takes_lengths=True,
     ),
-    Target(
+    ExportTarget(
         "torch",
         "torch.nn.LSTM",
         "torch_lstm",
@@ -133,7 +133,7 @@ TARGETS = (
         "torch",
         "weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, weight_hr_l0",
     ),
-    Target(
+    ExportTarget(
         "keras",
         "Keras 3",
         "keras_model",
@@ -143,7 +143,7 @@ TARGETS = (
         kinds=("keras", "weights.h5"),
         is_model=True,
     ),
-    Target(
+    ExportTarget(
         "tf_keras",
         "tf_keras",
         "tf_keras_model",
@@ -153,7 +153,7 @@ TARGETS = (
         kinds=("h5",),
         is_model=True,
     ),
-    Target(
+    ExportTarget(
         "torch-cell",
         "torch.nn.LSTMCell",
         "torch_cell",
@@ -161,7 +161,7 @@ TARGETS = (
         "keras",
         "weight_ih, weight_hh, bias_ih, bias_hh",
     ),
-    Target(
+    ExportTarget(
         "flax",
         "flax.linen.LSTMCell",
         "flax_cells.LINEN",
@@ -169,7 +169,7 @@ TARGETS = (
         "tuple",
         "cell_0/ii/kernel, cell_0/hi/kernel, cell_0/hi/bias, cell_0/if/kernel, …",
     ),
-    Target(
+    ExportTarget(
         "flax-nnx",
         "flax.nnx.LSTMCell",
         "flax_cells.NNX",
@@ -177,7 +177,7 @@ TARGETS = (
         "tuple",
         "cell_0/ii/kernel, cell_0/hi/kernel, cell_0/hi/bias, cell_0/if_/kernel, …",
     ),
-    Target(
+    ExportTarget(
         "flax-nnx-optimized",
         "flax.nnx.OptimizedLSTMCell",
         "flax_cells.NNX_OPTIMIZED",
@@ -185,7 +185,7 @@ TARGETS = (
         "tuple",
         "cell_0/dense_i/kernel, cell_0/dense_h/kernel, cell_0/dense_h/bias",
     ),
-    Target(
+    ExportTarget(
         "haiku",
         "haiku.LSTM",
         "haiku_lstm",
@@ -194,7 +194,7 @@ TARGETS = (
         "lstm/linear/w, lstm/linear/b, lstm_1/linear/w, …",
         adds_to_f=1.0,
     ),
-    Target(
+    ExportTarget(
         "equinox",
         "equinox.nn.LSTMCell",
         "equinox_cell",
@@ -202,7 +202,7 @@ TARGETS = (
         "keras",
         "cell_0/weight_ih, cell_0/weight_hh, cell_0/bias",
     ),
-    Target(
+    ExportTarget(
         "tensorflow",
         "LSTMCell, TensorFlow 1.2 to 1.15",
         "tensorflow_checkpoint.TENSORFLOW_1_2",
@@ -212,7 +212,7 @@ TARGETS = (
         adds_to_f=None,
         kinds=(CHECKPOINT,),
     ),
-    Target(
+    ExportTarget(
         "tensorflow-1.0",
         "LSTMCell, TensorFlow 1.0 and 1.1",
         "tensorflow_checkpoint.TENSORFLOW_1_0",
@@ -222,7 +222,7 @@ TARGETS = (
         adds_to_f=None,
         kinds=(CHECKPOINT,),
     ),
-    Target(
+    ExportTarget(
         "tensorflow-0.12",
         "LSTMCell, TensorFlow 0.12",
         "tensorflow_checkpoint.TENSORFLOW_0_12",
@@ -232,7 +232,7 @@ TARGETS = (
         adds_to_f=None,
         kinds=(CHECKPOINT,),
     ),
-    Target(
+    ExportTarget(
         "tensorflow-keras",
         "tf.keras LSTM, TensorFlow 1",
         "tf_keras_checkpoint",
@@ -241,7 +241,7 @@ TARGETS = (
         "lstm/kernel, lstm/recurrent_kernel, lstm/bias, bidirectional/forward_lstm_1/kernel, …",
         kinds=(CHECKPOINT,),
     ),
-    Target(
+    ExportTarget(
         "onnx",
         "ONNX",
         "onnx_model",
@@ -256,7 +256,7 @@ TARGETS = (
 BY_KEY = {row.key: row for row in TARGETS}
 
 
-def target_of(key: str) -> Target:
+def target_of(key: str) -> ExportTarget:
     """Return the target of a name.
 
     Raises:

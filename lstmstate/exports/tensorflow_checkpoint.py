@@ -14,8 +14,8 @@ import numpy as np
 
 from lstmstate.cells.activations import BY_NAME
 from lstmstate.cells.families import MIDDLE, NEW, OLD, PLAIN
+from lstmstate.engines.canonical_network import Array, CanonicalCell, Network
 from lstmstate.engines.gate_weights import gate_weights, join_gates
-from lstmstate.engines.network import Arithmetic, Array, Network
 from lstmstate.errors import UnsupportedError
 from lstmstate.exports.cell_calls import state_scopes
 from lstmstate.named_tuple import NamedTuple
@@ -132,7 +132,7 @@ class Era(NamedTuple):
                     found.append(f"{loop}/{layer}{self.cell}")
         return found
 
-    def _variables(self, cell: Arithmetic) -> dict[str, Array]:
+    def _variables(self, cell: CanonicalCell) -> dict[str, Array]:
         """Return the variables of a cell, ordered as the class makes them."""
         joined = join_gates(cell, "ijfo", cell.forget_bias)
         values = {"kernel": np.concatenate([joined.kernel, joined.recurrent]), "bias": joined.bias}
@@ -148,7 +148,7 @@ class Era(NamedTuple):
         return {leaves[role].format(k=0): array for role, array in values.items()}
 
 
-def joined_stages(network: Network) -> list[list[list[Arithmetic]]]:
+def joined_stages(network: Network) -> list[list[list[CanonicalCell]]]:
     """Return the stages with one chain for all cells if they run in one direction."""
     if network.is_bidirectional:
         return [[list(chain) for chain in stage] for stage in network.stages]
@@ -176,7 +176,7 @@ def _calls(network: Network) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _made(cell: Arithmetic) -> str:
+def _made(cell: CanonicalCell) -> str:
     """Return the expression that makes a cell."""
     options = [str(cell.widths.c), f"forget_bias={float(cell.forget_bias)!r}"]
     options += ["use_peepholes=True"] * bool(cell.peepholes)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lstmstate.engines.canonical_network import Array, CanonicalCell, Network
 from lstmstate.engines.gate_weights import join_gates
-from lstmstate.engines.network import Arithmetic, Array, Network
 from lstmstate.errors import UnsupportedError
 from lstmstate.exports.cell_calls import calls, state_scopes
 from lstmstate.exports.tensorflow_checkpoint import function
@@ -95,7 +95,7 @@ def _numbered(name: str, number: int) -> str:
     return f"{name}_{number}" if number else name
 
 
-def _functions(cell: Arithmetic) -> str:
+def _functions(cell: CanonicalCell) -> str:
     """Return the arguments for activations that are not those of Keras 3."""
     found = ""
     if cell.recurrent_activation != "sigmoid":

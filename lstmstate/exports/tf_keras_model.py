@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from lstmstate.engines.network import Array, Network
+from lstmstate.engines.canonical_network import Array, Network
 from lstmstate.exports.keras_layers import (
     Layer,
-    Tensor,
+    LayerTensor,
     hdf5_bytes,
     layers_of,
     model_config,
@@ -72,7 +72,7 @@ state = dict(zip(names, ends))
 """
 
 
-def _node(layer: Layer, x: Tensor, states: list[list[Tensor]]) -> list[list[Any]]:  # noqa: ARG001
+def _node(layer: Layer, x: LayerTensor, states: list[list[LayerTensor]]) -> list[list[Any]]:  # noqa: ARG001
     """Return the call of a layer."""
     halves = [half for pair in states for half in pair]
     return [[*tensor.place, {}] for tensor in (x, *halves)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lstmstate.engines.network import Array, Network
+from lstmstate.engines.canonical_network import Array, Network
 from lstmstate.exports.layers import only_cell
 from lstmstate.exports.torch_lstm import state_dict
 from lstmstate.exports.weight_files import reading

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from lstmstate.engines.canonical_network import Array, CanonicalCell, Network
 from lstmstate.engines.gate_weights import join_gates
-from lstmstate.engines.network import Arithmetic, Array, Network
 from lstmstate.exports.layers import Layer, layers_of, refuse_unlike_widths
 from lstmstate.exports.weight_files import reading
 
@@ -28,7 +28,7 @@ def arrays(network: Network) -> Mapping[str, Array]:
     return found
 
 
-def state_dict(cell: Arithmetic, end: str) -> dict[str, Array]:
+def state_dict(cell: CanonicalCell, end: str) -> dict[str, Array]:
     """Return the parameters of one cell, whose names have an ending."""
     joined = join_gates(cell, _GATES)
     found = {

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.op_sets import ENTERS, IDENTITIES, RANDOM, SUMMING
-from lstmstate.graph.walk import Tensor, behind, data_inputs, node_at, past
+from lstmstate.graph.tensors import Tensor, behind, data_inputs, node_at, past
 
 _PASSES_MASKS = ENTERS | IDENTITIES
 _SCALING = _PASSES_MASKS | SUMMING | {"Mul", "Sub"}

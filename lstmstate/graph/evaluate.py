@@ -22,7 +22,7 @@ from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.dropout import before_dropout
 from lstmstate.graph.loops import Loop, frames, is_unchanged, while_loop
 from lstmstate.graph.operations import OPERATIONS, Precision, constant_array
-from lstmstate.graph.walk import Tensor, data_inputs, input_at, node_at
+from lstmstate.graph.tensors import Tensor, data_inputs, input_at, node_at
 from lstmstate.named_tuple import NamedTuple
 
 Array = Any

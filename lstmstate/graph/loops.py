@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.inlining import FunctionBody
 from lstmstate.checkpoint.op_sets import ENTERS, EXITS, MERGES, NEXTS, SWITCHES
-from lstmstate.graph.walk import Tensor, data_inputs, input_at, node_at, past
+from lstmstate.graph.tensors import Tensor, data_inputs, input_at, node_at, past
 from lstmstate.named_tuple import NamedTuple
 
 _PASSES_UNCHANGED = frozenset({"Identity", "RefIdentity"})

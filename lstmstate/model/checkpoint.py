@@ -20,8 +20,8 @@ from lstmstate.errors import (
     located,
     printable,
 )
-from lstmstate.model.network import LSTMCell, LSTMNetwork
-from lstmstate.model.recognised import RecognisedCheckpoint, listed
+from lstmstate.model.lstm_network import LSTMCell, LSTMNetwork
+from lstmstate.model.recognised_checkpoint import RecognisedCheckpoint, listed
 
 _ADVICE = "give the checkpoint: its prefix, any file of it, or its folder"
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lstmstate.engines.network import Array, Lengths, Network, Pair, Runner, RunOutputs
+from lstmstate.engines.canonical_network import Array, Lengths, Network, Pair, Runner, RunOutputs
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.named_tuple import NamedTuple
 

@@ -17,9 +17,13 @@ from lstmstate.errors import LstmstateError, first_of
 
 if TYPE_CHECKING:
     from lstmstate.engines.graph_engine import GraphRunner
-    from lstmstate.recurrence.graph_network import Cell as RecurrentCell
-    from lstmstate.recurrence.graph_network import GraphNetwork, Recurrence, Recurrences
-    from lstmstate.recurrence.initial_state import Start
+    from lstmstate.recurrence.graph_network import (
+        GraphNetwork,
+        Recurrence,
+        Recurrences,
+        RecurrentCell,
+    )
+    from lstmstate.recurrence.initial_state_values import InitialStates
     from lstmstate.recurrence.variable_values import GraphVariables
 
 # Operations that pass a variable on, and those that only keep it: save, initialise, train or watch.
@@ -185,25 +189,27 @@ class GraphModel:
 
         return GraphRunner(network, self.variables, feeds, exact=exact)
 
-    def starts(
+    def initial_states(
         self,
         cells: Iterable[str],
         networks: Sequence[GraphNetwork],
         feeds: Mapping[str, Any] | None = None,
         batch: int | None = None,
         steps: int | None = None,
-    ) -> list[Start]:
+    ) -> list[InitialStates]:
         """Return the initial states of some cells, in each network of the graph that has them.
 
         Args:
-            batch, steps: the sizes of x; see `recurrence.initial_state.start`.
+            batch, steps: the sizes of x; see `evaluate_initial_states`.
         """
         from lstmstate.engines.graph_engine import fed_values
-        from lstmstate.recurrence.initial_state import start
+        from lstmstate.recurrence.initial_state_values import evaluate_initial_states
 
         names = frozenset(cells)
         return [
-            start(one, names, self.variables, fed_values(one.scope, feeds), batch, steps)
+            evaluate_initial_states(
+                one, names, self.variables, fed_values(one.scope, feeds), batch, steps
+            )
             for one in networks or self.networks_around(names)
         ]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from lstmstate.cells.cell import CellShape
 from lstmstate.cells.stacks import Route
-from lstmstate.engines.network import Array, Network, Pair, Runner, Shaped, no_states
+from lstmstate.engines.canonical_network import Array, Network, Pair, Runner, Shaped, no_states
 from lstmstate.errors import ArgumentError, UnsupportedError, count, located, printable
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.state.bind_names import bind
@@ -76,7 +76,7 @@ class Loaded(NamedTuple):
         Raises:
             ArgumentError: they have another shape, or text in them.
         """
-        from lstmstate.engines.network import as_input
+        from lstmstate.engines.canonical_network import as_input
 
         first, shape = self.network.first, inputs.shape
         axes = len(first.spatial)

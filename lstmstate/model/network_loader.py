@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from lstmstate.engines.canonical_network import NetworkShape
     from lstmstate.engines.graph_engine import GraphRunner
-    from lstmstate.engines.network import NetworkShape
     from lstmstate.model.confirm import Confirmation
     from lstmstate.model.graph_model import GraphModel
     from lstmstate.model.loaded_network import Loaded
+    from lstmstate.recurrence.fed_order import FedOrder
     from lstmstate.recurrence.graph_network import GraphNetwork
-    from lstmstate.recurrence.initial_state import FedOrder, Start
+    from lstmstate.recurrence.initial_state_values import InitialStates
 
 Read = Callable[[str], "NDArray[np.generic]"]
 
@@ -366,13 +367,13 @@ class NetworkLoader:
             LstmstateError: a cell cannot be run, or a variable cannot be read.
         """
         from lstmstate import engines
-        from lstmstate.engines.network import Network
-        from lstmstate.engines.run_options import refuse_unknown, settle
-        from lstmstate.engines.weights import arithmetic
+        from lstmstate.engines.canonical_network import Network
+        from lstmstate.engines.canonical_weights import canonical_cell
+        from lstmstate.engines.run_options import refuse_unknown, settle_run_options
         from lstmstate.model.loaded_network import Loaded
 
         settled = {
-            cell.name: settle(cell, given, is_upper=at > 0)
+            cell.name: settle_run_options(cell, given, is_upper=at > 0)
             for stage in self.route.stages
             for chain in stage
             for at, cell in enumerate(chain)
@@ -381,7 +382,8 @@ class NetworkLoader:
         stages = tuple(
             tuple(
                 tuple(
-                    arithmetic(cell, self._origin.read, settled[cell.name].values) for cell in chain
+                    canonical_cell(cell, self._origin.read, settled[cell.name].values)
+                    for cell in chain
                 )
                 for chain in stage
             )
@@ -440,14 +442,15 @@ class NetworkLoader:
         self._seen.update(new)
         return new
 
-    def starts(
+    def _initial_states(
         self, feeds: Mapping[str, Any] | None, batch: int | None = None, steps: int | None = None
-    ) -> list[Start]:
+    ) -> list[InitialStates]:
         """Return the initial states of the cells, in each network of the graph that has them."""
         if self.model is None:
             return []
         try:
-            return self.model.starts(self._names, self.graph_networks(), feeds, batch, steps)
+            networks = self.graph_networks()
+            return self.model.initial_states(self._names, networks, feeds, batch, steps)
         finally:
             self._origin.forget()
 
@@ -475,7 +478,7 @@ class NetworkLoader:
     def _own_start(
         self, feeds: Mapping[str, Any] | None, batch: int | None, steps: int | None
     ) -> OwnStart | None:
-        model, starts = self.model, self.starts(feeds, batch, steps)
+        model, starts = self.model, self._initial_states(feeds, batch, steps)
         own = [one for one in starts if not one.is_zero]
         stored = self._origin.stored(self._names) if own or not starts else []
         if model is None or not (own or stored):
@@ -505,7 +508,7 @@ class NetworkLoader:
         if model is None:
             return []
         from lstmstate.engines.graph_engine import fed_values
-        from lstmstate.recurrence.initial_state import fed_order
+        from lstmstate.recurrence.fed_order import find_fed_order
 
         names = set(self._names)
         networks = self.graph_networks() or model.networks_around(names)
@@ -518,7 +521,7 @@ class NetworkLoader:
 
         try:
             found = (
-                fed_order(one, names, variables, fed_values(one.scope, feeds), shape, is_taker)
+                find_fed_order(one, names, variables, fed_values(one.scope, feeds), shape, is_taker)
                 for one in networks
             )
             return [one for one in found if one is not None]

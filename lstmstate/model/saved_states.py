@@ -26,7 +26,7 @@ from lstmstate.state.layouts import LAYOUTS
 from lstmstate.state.metadata import HALVES, Metadata
 
 if TYPE_CHECKING:
-    from lstmstate.recurrence.initial_state import FedOrder
+    from lstmstate.recurrence.fed_order import FedOrder
 
 _NUMBER = re.compile(r"_*\d+")
 _ORDER = "the order is C M C M …, a variable each"

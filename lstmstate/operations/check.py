@@ -42,7 +42,7 @@ from lstmstate.operations.load import Opened, open_path, states_in
 from lstmstate.state.candidates import Cells, Wanted
 from lstmstate.state.infer_layout import StoredState
 from lstmstate.state.layouts import LAYOUTS
-from lstmstate.state.stream import Advance, Stream, ignore
+from lstmstate.state.state_stream import Advance, StateStream, ignore
 from lstmstate.value_stats import ValueStats, stats_of
 
 _SHOWN = 3  # counterparts of a missing name
@@ -80,7 +80,7 @@ class Findings(tuple[Finding, ...]):
         return all(one.holds for one in self)
 
 
-class Target:
+class Subject:
     """The subject of assertions: the cells and saved states of a checkpoint, or one state.
 
     Args:
@@ -121,9 +121,9 @@ class Target:
         return self._given if self.ckpt is None else all_states(self.ckpt)
 
     @cached_property
-    def _streams(self) -> list[Stream]:
+    def _streams(self) -> list[StateStream]:
         """The statistics of the states, which are read once."""
-        found = [Stream(state) for state in self.states]
+        found = [StateStream(state) for state in self.states]
         for stream in found:
             stream.read_all()
         return found
@@ -193,40 +193,40 @@ class Target:
                         yield f"{cell.name}/{half}".lstrip("/"), found
 
 
-def _check_units(target: Target, wanted: int) -> Iterator[str]:
-    for name, c, _ in target.widths():
+def _check_units(subject: Subject, wanted: int) -> Iterator[str]:
+    for name, c, _ in subject.widths():
         if c != wanted:
             yield f"{_of(name)}units is {_known(c)}, not {wanted}"
 
 
-def _check_proj(target: Target, wanted: int) -> Iterator[str]:
-    for name, units, proj in target.widths():
+def _check_proj(subject: Subject, wanted: int) -> Iterator[str]:
+    for name, units, proj in subject.widths():
         # In a state, a projection to as many units looks like none.
-        fits = wanted == (proj or 0) or (target.ckpt is None and wanted == (proj or units))
+        fits = wanted == (proj or 0) or (subject.ckpt is None and wanted == (proj or units))
         if not fits:
             yield f"{_of(name)}the projection is {proj or 'none'}, not {wanted or 'none'}"
 
 
-def _check_input_size(target: Target, wanted: int) -> Iterator[str]:
-    for cell in target.cells:
+def _check_input_size(subject: Subject, wanted: int) -> Iterator[str]:
+    for cell in subject.cells:
         if cell.input_size != wanted:
             yield f"{_of(cell.name)}input size is {_known(cell.input_size)}, not {wanted}"
 
 
-def _check_family(target: Target, wanted: str) -> Iterator[str]:
-    for cell in target.cells:
+def _check_family(subject: Subject, wanted: str) -> Iterator[str]:
+    for cell in subject.cells:
         several = cell.documented.get("family")
-        if several and not target.assume_defaults:
+        if several and not subject.assume_defaults:
             yield f"{_of(cell.name)}family is unknown: {several.words}"
         elif wanted not in (cell.family, *cell.alternatives):
             actual = " or ".join((cell.family, *cell.alternatives))
             yield f"{_of(cell.name)}family is {actual}, not {wanted}"
 
 
-def _check_forget_bias(target: Target, wanted: float) -> Iterator[str]:
-    for cell in target.cells:
+def _check_forget_bias(subject: Subject, wanted: float) -> Iterator[str]:
+    for cell in subject.cells:
         value, source = cell.forget_bias
-        if source == "default" and not target.assume_defaults:
+        if source == "default" and not subject.assume_defaults:
             library = row_of(cell.family).library
             yield f"{_of(cell.name)}forget_bias is unknown: {library}'s default would be {value:g}"
         elif value is None or float(value) != wanted:
@@ -234,25 +234,25 @@ def _check_forget_bias(target: Target, wanted: float) -> Iterator[str]:
             yield f"{_of(cell.name)}forget_bias is {actual}, not {wanted:g}"
 
 
-def _check_era(target: Target, wanted: str) -> Iterator[str]:
-    for cell in target.cells:
+def _check_era(subject: Subject, wanted: str) -> Iterator[str]:
+    for cell in subject.cells:
         if cell.era != wanted:
             yield f"{_of(cell.name)}its names are of {cell.era or 'any era'}, not {wanted}"
 
 
-def _check_layout(target: Target, wanted: str) -> Iterator[str]:
-    for state in target.states:
+def _check_layout(subject: Subject, wanted: str) -> Iterator[str]:
+    for state in subject.states:
         if state.layout.name != wanted:
             yield f"{_of(state.file.name)}the layout is {state.layout.name}, not {wanted}"
-    if target.ckpt is not None and not target.states:
-        for cell in target.cells:
+    if subject.ckpt is not None and not subject.states:
+        for cell in subject.cells:
             if cell.native_layout != wanted:
                 actual = cell.native_layout or "unknown"
                 yield f"{_of(cell.name)}the layout that it takes is {actual}, not {wanted}"
 
 
-def _check_cells(target: Target, wanted: int | Cells) -> Iterator[str]:
-    found = target.in_layers()
+def _check_cells(subject: Subject, wanted: int | Cells) -> Iterator[str]:
+    found = subject.in_layers()
     if isinstance(wanted, int):
         fits = len(found) == wanted
     else:
@@ -260,35 +260,35 @@ def _check_cells(target: Target, wanted: int | Cells) -> Iterator[str]:
     if not fits:
         actual = f" ({_widths(found)})" if found else ""
         yield f"it has {count(len(found), 'cell')}{actual}, not {words_of(wanted)}"
-    elif (more := target.unrecognised) is not None:
+    elif (more := subject.unrecognised) is not None:
         yield f"how many cells it has is unknown: {more}"
 
 
-def _check_finite(target: Target, wanted: bool) -> Iterator[str]:  # noqa: ARG001
-    for name, found in target.ranges():
+def _check_finite(subject: Subject, wanted: bool) -> Iterator[str]:  # noqa: ARG001
+    for name, found in subject.ranges():
         if found.words:
             yield f"{printable(name)} holds {' and '.join(found.words)}"
 
 
-def _check_max_abs_m(target: Target, wanted: float) -> Iterator[str]:
-    if not target.states:
+def _check_max_abs_m(subject: Subject, wanted: float) -> Iterator[str]:
+    if not subject.states:
         yield "there is no state in it"
-    for name, found in target.state_ranges("m"):
+    for name, found in subject.state_ranges("m"):
         reach = max((abs(x) for x in (found.low, found.high) if x is not None), default=0.0)
         if reach > wanted or found.words:
             actual = f"{' and '.join(found.words)}" if found.words else f"{reach:.6g}"
             yield f"{printable(name)} reaches {actual}, more than {wanted:g}"
 
 
-def _check_has(target: Target, wanted: str) -> Iterator[str]:
+def _check_has(subject: Subject, wanted: str) -> Iterator[str]:
     missing = f"{printable(wanted)} is not there"
-    if target.ckpt is None:
-        names = [array.name for state in target.states for array in state.file.arrays]
+    if subject.ckpt is None:
+        names = [array.name for state in subject.states for array in state.file.arrays]
         if wanted not in names:
             yield f"{missing}; this file has {first_of(names, _SHOWN)}"
-    elif wanted not in target.ckpt.variables:
-        cells = (cell.info for cell in target.ckpt.cells.values())
-        found = find_counterparts(wanted, target.ckpt.variables, cells)
+    elif wanted not in subject.ckpt.variables:
+        cells = (cell.info for cell in subject.ckpt.cells.values())
+        found = find_counterparts(wanted, subject.ckpt.variables, cells)
         eras = [[f"TensorFlow {one.era} naming"] if one.era else [] for one in found]
         known = [
             ", ".join([*map(printable, one.names), *era])
@@ -308,7 +308,7 @@ class Assertion(NamedTuple):
         unseen: what it is about, if a state does not show that.
     """
 
-    check: Callable[[Target, Any], Iterator[str]]
+    check: Callable[[Subject, Any], Iterator[str]]
     rule: Rule
     of_cells: bool = True
     unseen: str | None = None
@@ -410,8 +410,8 @@ def check_opened(
         advance: is called with the bytes of each part that has been read.
     """
     if opened.is_model:
-        target = Target(opened, cell=cell, advance=advance, assume_defaults=assume_defaults)
-        return [_finding(target, *one) for one in asserted], []
+        subject = Subject(opened, cell=cell, advance=advance, assume_defaults=assume_defaults)
+        return [_finding(subject, *one) for one in asserted], []
     if cell is not None:
         raise LstmstateError(
             "`cell=...` is for checkpoints", path=opened.path, advice="leave it out"
@@ -421,8 +421,8 @@ def check_opened(
         why = f"{state.problem}; {state.advice}" if state.advice else state.problem
         return [Finding(name, value, (why,)) for name, value in asserted], []
     notes = [f"{opened.path}: {note}" for note in state.notes]
-    target = Target(opened, state=state, advance=advance)
-    return [_finding(target, *one) for one in asserted], notes
+    subject = Subject(opened, state=state, advance=advance)
+    return [_finding(subject, *one) for one in asserted], notes
 
 
 def _state_in(
@@ -453,24 +453,24 @@ def _state_in(
         return found or error
 
 
-def _finding(target: Target, name: str, value: object) -> Finding:
+def _finding(subject: Subject, name: str, value: object) -> Finding:
     """Return the result of an assertion; one on cells fails if there are none."""
     assertion, note = ASSERTIONS[name], None
-    if assertion.of_cells and not target.widths():
-        problems = [target.ckpt.no_cells if target.ckpt else "there is no LSTM cell in it"]
-    elif assertion.unseen and target.ckpt is None:
+    if assertion.of_cells and not subject.widths():
+        problems = [subject.ckpt.no_cells if subject.ckpt else "there is no LSTM cell in it"]
+    elif assertion.unseen and subject.ckpt is None:
         problems = [f"a state does not show the {assertion.unseen}"]
     else:
-        problems = list(assertion.check(target, value))
-        note = _assumed(target, name)
+        problems = list(assertion.check(subject, value))
+        note = _assumed(subject, name)
     return Finding(name, value, tuple(problems), note)
 
 
-def _assumed(target: Target, name: str) -> str | None:
+def _assumed(subject: Subject, name: str) -> str | None:
     """Return a note if an answer is an unrecorded default."""
-    assumed = target.assume_defaults and any(
+    assumed = subject.assume_defaults and any(
         name in cell.documented or cell.options.get(name, UNKNOWN).source == "default"
-        for cell in target.cells
+        for cell in subject.cells
     )
     return f"{name} is the documented default: the files do not record it" if assumed else None
 

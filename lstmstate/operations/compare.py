@@ -19,7 +19,7 @@ from lstmstate.state.candidates import Cells, Wanted
 from lstmstate.state.formats.stored_array import StoredArray
 from lstmstate.state.infer_layout import StoredState
 from lstmstate.state.layouts import Structure
-from lstmstate.state.stream import Advance, ignore, spans_of
+from lstmstate.state.state_stream import Advance, ignore, spans_of
 
 if TYPE_CHECKING:
     from lstmstate.state.state import Array, DType

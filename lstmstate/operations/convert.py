@@ -18,7 +18,7 @@ from lstmstate.state.formats.array_writer import open_writer
 from lstmstate.state.formats.checkpoint_arrays import add_state
 from lstmstate.state.formats.registry import BY_KEY, StateKind, code, kind_of_name, kind_to_write
 from lstmstate.state.layouts import LAYOUTS, Layout, Structure
-from lstmstate.state.stream import Advance, Stream, ignore
+from lstmstate.state.state_stream import Advance, StateStream, ignore
 
 if TYPE_CHECKING:
     from lstmstate.model.checkpoint import LSTMCheckpoint
@@ -62,7 +62,7 @@ class Conversion(NamedTuple):
     """
 
     targets: Sequence[str]
-    streams: Sequence[Stream]
+    streams: Sequence[StateStream]
     nbytes: int
     write_into: Callable[[Outputs], None]
 
@@ -92,7 +92,7 @@ def convert_opened(opened: Opened, wanted: Wanted, request: ConvertRequest) -> C
         import numpy as np
 
         dtype = np.dtype(request.dtype)
-    streams = [Stream(state, layout, dtype) for state in states]
+    streams = [StateStream(state, layout, dtype) for state in states]
     if ckpt is not None and kind.key == "ckpt" and states[0].file.variables:
         rewrite = partial(rewrite_checkpoint, ckpt, streams, target=target)
         return Conversion([target], streams, opened.nbytes, rewrite)
@@ -111,7 +111,7 @@ def default_kind(layout: Layout, structure: Structure) -> str:
 
 
 def write_state(
-    stream: Stream, outputs: Outputs, target: str, kind: StateKind, *, compress: bool = False
+    stream: StateStream, outputs: Outputs, target: str, kind: StateKind, *, compress: bool = False
 ) -> None:
     """Write a state into a file of its own."""
     stream.target = target
@@ -124,7 +124,7 @@ def write_state(
 
 
 def rewrite_checkpoint(
-    ckpt: LSTMCheckpoint, streams: Sequence[Stream], outputs: Outputs, target: str
+    ckpt: LSTMCheckpoint, streams: Sequence[StateStream], outputs: Outputs, target: str
 ) -> None:
     """Write a checkpoint anew, with some of its states in another layout.
 
@@ -151,7 +151,7 @@ def rewrite_checkpoint(
     ckpt.files.refuse_shared_bytes()
     gone = {name for stream in streams for name in stream.state.file.variables}
     kept = [name for name in ckpt.variables if name not in gone]
-    states: dict[str, tuple[Stream, int]] = {}  # name → the state that it is an array of
+    states: dict[str, tuple[StateStream, int]] = {}  # name → the state that it is an array of
     for stream in streams:
         stream.target = target
         stream.variables = _names(stream)
@@ -215,7 +215,7 @@ def _graph_of(
     )
 
 
-def _names(stream: Stream) -> tuple[str, ...]:
+def _names(stream: StateStream) -> tuple[str, ...]:
     """Return the names of the arrays of a state in a checkpoint.
 
     They stay if the layout stays. A state as one array has the name of the state if that names one;

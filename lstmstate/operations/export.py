@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from lstmstate import __version__, limits
+from lstmstate import limits
 from lstmstate.arguments import name_nearest, one_of, refuse_others
+from lstmstate.engines.canonical_network import Array, Network, no_states
 from lstmstate.engines.expressible import refuse_missing_parts
-from lstmstate.engines.network import Array, Network, no_states
 from lstmstate.engines.run_options import assumptions, remarks
 from lstmstate.errors import (
     ArgumentError,
@@ -24,7 +24,14 @@ from lstmstate.errors import (
     printable,
     warn,
 )
-from lstmstate.exports.targets import CHECKPOINT, SCRIPT, VARIABLES, Content, Target, target_of
+from lstmstate.exports.targets import (
+    CHECKPOINT,
+    SCRIPT,
+    VARIABLES,
+    Content,
+    ExportTarget,
+    target_of,
+)
 from lstmstate.files.atomic import Outputs
 from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
 from lstmstate.model.loaded_network import Loaded
@@ -51,7 +58,7 @@ class Export(NamedTuple):
         content: the weights by name, or the bytes of the file.
     """
 
-    target: Target
+    target: ExportTarget
     prefix: str
     loaded: Loaded
     path: str
@@ -119,6 +126,8 @@ class Export(NamedTuple):
 
     def describe(self) -> str:
         """Return the text of the README."""
+        from importlib.metadata import version
+
         cells, target = self.network.cells, self.target
         names = ", ".join(_code(cell.name or "/") for cell in cells)
         place = (
@@ -136,7 +145,7 @@ class Export(NamedTuple):
             [
                 f"# {names} for {target.program}",
                 "",
-                f"Exported by lstmstate {__version__} from {_code(self.prefix)}.",
+                f"Exported by lstmstate {version('lstmstate')} from {_code(self.prefix)}.",
                 "",
                 *folded,
                 *(f"- Assumed: {_code(line)}." for line in assumptions(self.loaded.settled)),
@@ -277,7 +286,7 @@ def export_opened(ckpt: LSTMCheckpoint, request: ExportRequest) -> Export:
         return export_loaded(loaded, target, ckpt.prefix, request.output)
 
 
-def export_loaded(loaded: Loaded, target: Target, prefix: str, path: str) -> Export:
+def export_loaded(loaded: Loaded, target: ExportTarget, prefix: str, path: str) -> Export:
     """Return the export of recognised cells to a file.
 
     Raises:

@@ -17,7 +17,7 @@ from lstmstate.named_tuple import NamedTuple
 from lstmstate.operations.load import Slices
 from lstmstate.state.formats.array_writer import PlannedArray, open_writer
 from lstmstate.state.formats.registry import IN_ROWS, StateKind, kind_to_write
-from lstmstate.state.stream import Advance, ignore
+from lstmstate.state.state_stream import Advance, ignore
 
 
 class ArraysExport(NamedTuple):

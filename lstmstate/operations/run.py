@@ -13,7 +13,7 @@ import numpy as np
 
 from lstmstate.arguments import name_nearest
 from lstmstate.cells.cell import CellShape, StateWidths
-from lstmstate.engines.network import Array, Lengths, Pair, spans
+from lstmstate.engines.canonical_network import Array, Lengths, Pair, spans
 from lstmstate.engines.run_options import assumptions, remarks
 from lstmstate.errors import (
     ArgumentError,
@@ -29,7 +29,7 @@ from lstmstate.files.atomic import Outputs
 from lstmstate.files.inputs import gather
 from lstmstate.model.checkpoint import open_checkpoint
 from lstmstate.model.loaded_network import Loaded
-from lstmstate.model.network import LSTMNetwork
+from lstmstate.model.lstm_network import LSTMNetwork
 from lstmstate.model.network_loader import RECORDED, OwnStart, Recorded, RunOptions
 from lstmstate.model.saved_states import refuse_layout
 from lstmstate.named_tuple import NamedTuple
@@ -38,11 +38,11 @@ from lstmstate.state.formats.input_path import InputPath
 from lstmstate.state.layouts import LAYOUTS, scopes_of
 from lstmstate.state.metadata import OUTPUTS, Metadata
 from lstmstate.state.state import State
-from lstmstate.state.stream import Advance, Stream, ignore
+from lstmstate.state.state_stream import Advance, StateStream, ignore
 from lstmstate.value_stats import ValueStats, stats_of
 
 if TYPE_CHECKING:
-    from lstmstate.recurrence.initial_state import FedOrder
+    from lstmstate.recurrence.fed_order import FedOrder
     from lstmstate.state.formats.array_writer import ArrayWriter, PlannedArray
 
 # Bytes of inputs and results that are stepped over at once: enough to make the calls around them
@@ -448,7 +448,7 @@ class FileRun:
         from lstmstate.operations.state_files import in_memory
         from lstmstate.state.formats.registry import kind_to_write
 
-        stream = Stream(in_memory(state), LAYOUTS[self._files.state_layout or "tuple"])
+        stream = StateStream(in_memory(state), LAYOUTS[self._files.state_layout or "tuple"])
         write_state(stream, outputs, target, kind_to_write(target))
 
 
@@ -531,7 +531,7 @@ def open_state(
     (found, *_) = states_in(opened, wanted, layout="from_layout")
     if [array.name for array in found.arrays] == [""] and not found.file.metadata:
         _refuse_unordered(loaded, path, found.arrays[0].shape, orders)
-    stream, lead = Stream(found), found.structure.lead
+    stream, lead = StateStream(found), found.structure.lead
     state = stream.whole()
     with located(path):
         spatial = len(loaded.network.cells[0].spatial)

@@ -133,7 +133,7 @@ class Sequences:
         """
         import numpy as np
 
-        from lstmstate.engines.network import as_input
+        from lstmstate.engines.canonical_network import as_input
 
         array = self._found.array
         with located(self._found.path, array.name or None):

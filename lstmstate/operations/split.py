@@ -21,7 +21,7 @@ from lstmstate.state.formats.stored_array import StateFile, StoredArray
 from lstmstate.state.infer_layout import StoredState, read_state
 from lstmstate.state.layouts import LAYOUTS, scopes_of
 from lstmstate.state.metadata import HALVES, Metadata
-from lstmstate.state.stream import Stream
+from lstmstate.state.state_stream import StateStream
 
 _NUMBERED = re.compile(r"\Acell_\d+\Z")
 
@@ -48,13 +48,13 @@ def split_opened(
             raise LstmstateError(
                 "split writes .npy files", path=target, advice="write other kinds with convert"
             )
-    stream = Stream(state, LAYOUTS["tuple"])
+    stream = StateStream(state, LAYOUTS["tuple"])
     return Conversion(
         targets, [stream], state.structure.nbytes, partial(_write_halves, stream, targets)
     )
 
 
-def _write_halves(stream: Stream, targets: Sequence[str], outputs: Outputs) -> None:
+def _write_halves(stream: StateStream, targets: Sequence[str], outputs: Outputs) -> None:
     """Write c and m of each cell, reading the source once."""
     cells = stream.structure.cells
     scopes = scopes_of([cell.name for cell in cells]) if len(cells) > 1 else [cells[0].name]
@@ -85,7 +85,7 @@ def concat_opened(
     """
     if not opened or len(opened) % 2:
         raise ArgumentError(f"expected pairs of files, c and m, got {count(len(opened), 'file')}")
-    stream = Stream(_read_halves(opened, wanted), LAYOUTS["flat"])
+    stream = StateStream(_read_halves(opened, wanted), LAYOUTS["flat"])
     to = kind_to_write(target, kind, "npy", compress=compress)
     write = partial(write_state, stream, target=target, kind=to, compress=compress)
     return Conversion([target], [stream], stream.structure.nbytes, write)

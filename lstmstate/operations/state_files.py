@@ -26,7 +26,7 @@ from lstmstate.state.formats.stored_array import ArrayInMemory, StateFile
 from lstmstate.state.infer_layout import StoredState
 from lstmstate.state.layouts import LAYOUTS, Structure, to_arrays
 from lstmstate.state.state import StackState, State, StateLike, to_state
-from lstmstate.state.stream import Stream
+from lstmstate.state.state_stream import StateStream
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -101,7 +101,7 @@ def save_state(
     """
     refuse_layout(layout)
     target = os.fspath(path)
-    stream = Stream(in_memory(to_state(state)), LAYOUTS[layout])
+    stream = StateStream(in_memory(to_state(state)), LAYOUTS[layout])
     with Outputs(force=force) as outputs:
         write_state(stream, outputs, target, kind_to_write(target))
 

@@ -13,8 +13,8 @@ from lstmstate import arguments
 from lstmstate.arguments import name_nearest
 from lstmstate.cells.families import RUNNABLE
 from lstmstate.cells.stacks import refuse_gaps
-from lstmstate.engines.network import Array, Pair, Runner
-from lstmstate.engines.run_options import assumptions, settle
+from lstmstate.engines.canonical_network import Array, Pair, Runner
+from lstmstate.engines.run_options import assumptions, settle_run_options
 from lstmstate.errors import (
     ArgumentError,
     LstmstateError,
@@ -26,13 +26,13 @@ from lstmstate.errors import (
 from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
 from lstmstate.model.confirm import InOrder, in_float64, step_by_step
 from lstmstate.model.loaded_network import Loaded
-from lstmstate.model.network import LSTMNetwork
+from lstmstate.model.lstm_network import LSTMNetwork
 from lstmstate.model.network_loader import RECORDED, Recorded, RunOptions
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.operations.compare import Difference, Gauge, Tolerance
 from lstmstate.operations.run import chunks_of, open_input
 from lstmstate.operations.sequences import Sequences
-from lstmstate.state.stream import Advance, ignore
+from lstmstate.state.state_stream import Advance, ignore
 
 if TYPE_CHECKING:
     from lstmstate.cells.cell import Value
@@ -227,7 +227,9 @@ class Verification:
         else:
             self._networks = networks_of(ckpt, request.cell, request.stack, self.judge)
             cells = [cell for network in self._networks for cell in network.route.cells]
-            self.settled = [settle(one, request.options) for one in cells if one.family in RUNNABLE]
+            self.settled = [
+                settle_run_options(one, request.options) for one in cells if one.family in RUNNABLE
+            ]
         self.steps = sum(sum(sizes_of(network, self.judge)) for network in self._networks)
 
     def over_random_data(self, advance: Advance = ignore) -> list[Trial]:

@@ -11,7 +11,7 @@ No cell family has to be known: c and m are found by evaluating a step on made-u
 5. Input x: the paths between recurrences (`data_path`), sequences that a loop slices (`loop`),
    placeholders without a shape (`probe`), the tensors for x (`network_input`).
 6. Later layers that are not run: `after_outputs`.
-7. Sequence lengths (`sequence_ends`), the graph's own initial state and the order of c and m in one
-   fed array (`initial_state`); the values of variables (`variable_values`).
+7. Sequence lengths (`sequence_ends`), the graph's own initial state (`initial_state_values`), the
+   order of c and m in one fed array (`fed_order`), the values of variables (`variable_values`).
 8. One network of all this: `find_networks`; its types are in `graph_network`.
 """

@@ -16,7 +16,7 @@ from lstmstate.errors import LstmstateError, printable
 from lstmstate.graph.dropout import before_dropout
 from lstmstate.graph.evaluate import Scope
 from lstmstate.graph.operations import ELEMENTWISE
-from lstmstate.graph.walk import Tensor, behind
+from lstmstate.graph.tensors import Tensor, behind
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.recurrence.data_path import SIZES, origins, values_into
 from lstmstate.recurrence.find_states import PRODUCTS, take

@@ -12,7 +12,7 @@ from lstmstate.checkpoint.op_sets import MERGES, NEXTS, RANDOM, REVERSES, SWITCH
 from lstmstate.graph.dropout import before_dropout
 from lstmstate.graph.evaluate import Scope, is_source
 from lstmstate.graph.operations import constant_array
-from lstmstate.graph.walk import Tensor, behind, data_inputs, input_at, node_at
+from lstmstate.graph.tensors import Tensor, behind, data_inputs, input_at, node_at
 from lstmstate.named_tuple import NamedTuple
 
 _PASSES_SEQUENCES = frozenset({"Identity", "StopGradient", "EnsureShape", "Snapshot", "Enter"})

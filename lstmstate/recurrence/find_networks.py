@@ -15,17 +15,17 @@ from lstmstate.cells.from_graph.graph_cell import GraphCell
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.errors import LstmstateError, UnsupportedError, count, printable
 from lstmstate.graph.evaluate import Scope
-from lstmstate.graph.walk import Tensor
+from lstmstate.graph.tensors import Tensor
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.recurrence.data_path import READS_SIZES, Front, by_place, origins
 from lstmstate.recurrence.find_states import PRODUCTS, take
 from lstmstate.recurrence.graph_network import (
-    Cell,
     GraphNetwork,
     Output,
     Port,
     Recurrence,
     Recurrences,
+    RecurrentCell,
     before_the_loop,
     with_own_names,
 )
@@ -322,7 +322,7 @@ class _FedStart(NamedTuple):
 
 
 def _find_fed_start(
-    recurrences: Recurrences, cell: Cell, port: Port, data: Collection[str]
+    recurrences: Recurrences, cell: RecurrentCell, port: Port, data: Collection[str]
 ) -> _FedStart:
     """Return the inputs of the graph for an initial state.
 
@@ -349,7 +349,9 @@ def _find_fed_start(
     return _FedStart(fed, held, changing, way.sources)
 
 
-def _refuse_changed(cell: Cell, found: _FedStart, data: Collection[str]) -> dict[Tensor, str]:
+def _refuse_changed(
+    cell: RecurrentCell, found: _FedStart, data: Collection[str]
+) -> dict[Tensor, str]:
     """Refuse a fed state that the graph changes before the first step.
 
     Returns:
@@ -372,7 +374,7 @@ def _refuse_changed(cell: Cell, found: _FedStart, data: Collection[str]) -> dict
     return dict.fromkeys(others, problem)
 
 
-def _note_halves(cell: Cell, c: _FedStart, m: _FedStart) -> list[str]:
+def _note_halves(cell: RecurrentCell, c: _FedStart, m: _FedStart) -> list[str]:
     """Return a line if the graph takes only c or only m from an input, or both as one array."""
     name = printable(cell.name) or "the cell"
     if bool(c.held) != bool(m.held):

@@ -20,7 +20,7 @@ from lstmstate.checkpoint.op_sets import CONCATS, MERGES
 from lstmstate.errors import UnsupportedError
 from lstmstate.graph.evaluate import Plan, Scope, compile_step
 from lstmstate.graph.loops import is_unchanged
-from lstmstate.graph.walk import Tensor, behind, data_inputs, node_at
+from lstmstate.graph.tensors import Tensor, behind, data_inputs, node_at
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.recurrence.data_path import READS_SIZES, origins
 from lstmstate.recurrence.loop import COMPARISONS, LoopRecurrence, is_fed, past_selection, skip

@@ -8,7 +8,7 @@ from typing import Any
 from lstmstate.cells.cell import StateWidths
 from lstmstate.cells.variable_names import common_scope, use_of
 from lstmstate.graph.evaluate import Scope
-from lstmstate.graph.walk import Tensor
+from lstmstate.graph.tensors import Tensor
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.recurrence.data_path import READS_SIZES, Front
 from lstmstate.recurrence.find_states import Causes, Path
@@ -52,7 +52,7 @@ class Port(NamedTuple):
         return self.entries or (self.initial,)
 
 
-class Cell(NamedTuple):
+class RecurrentCell(NamedTuple):
     """A cell of a network.
 
     Attributes:
@@ -147,7 +147,7 @@ class Recurrence(NamedTuple):
     """
 
     name: str
-    cells: tuple[Cell, ...]
+    cells: tuple[RecurrentCell, ...]
     values: tuple[Tensor, ...]
     fronts: tuple[Front, ...]
     others: tuple[Tensor, ...]
@@ -276,7 +276,7 @@ class GraphNetwork(NamedTuple):
         return (self.input.note, *self.remarks) if self.input.note else self.remarks
 
     @property
-    def cells(self) -> tuple[Cell, ...]:
+    def cells(self) -> tuple[RecurrentCell, ...]:
         """All cells, stage by stage."""
         return tuple(cell for one in self.recurrences for cell in one.cells)
 
@@ -350,9 +350,9 @@ def name_of(variables: Sequence[str], names: Mapping[str, str]) -> tuple[str, bo
     return common_scope(variables) or (variables[0] if variables else ""), False
 
 
-def with_own_names(cells: Iterable[Cell]) -> tuple[Cell, ...]:
+def with_own_names(cells: Iterable[RecurrentCell]) -> tuple[RecurrentCell, ...]:
     """Return cells with unique names: each further use of a cell has another state."""
-    found: list[Cell] = []
+    found: list[RecurrentCell] = []
     count: dict[str, int] = {}
     for cell in cells:
         use = count.get(cell.name, 0)

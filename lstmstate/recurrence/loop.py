@@ -21,7 +21,7 @@ from lstmstate.checkpoint.op_sets import (
 from lstmstate.errors import UnsupportedError
 from lstmstate.graph.evaluate import Scope, compile_step
 from lstmstate.graph.loops import Loop, LoopVariable, is_unchanged, while_loop
-from lstmstate.graph.walk import Tensor, ahead, behind, data_inputs, node_at, past
+from lstmstate.graph.tensors import Tensor, ahead, behind, data_inputs, node_at, past
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.recurrence.data_path import origins
 from lstmstate.recurrence.probe import Probe

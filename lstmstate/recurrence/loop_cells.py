@@ -10,10 +10,10 @@ from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.op_sets import SELECTS
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.evaluate import Scope
-from lstmstate.graph.walk import Tensor, behind, data_inputs, node_at, past
+from lstmstate.graph.tensors import Tensor, behind, data_inputs, node_at, past
 from lstmstate.recurrence.data_path import Front, front_of, tail_of
 from lstmstate.recurrence.find_states import PRODUCTS, LoopStep, Path, StatePair, StatePart
-from lstmstate.recurrence.graph_network import Cell, Output, Port, Recurrence, name_of
+from lstmstate.recurrence.graph_network import Output, Port, Recurrence, RecurrentCell, name_of
 from lstmstate.recurrence.loop import (
     PASSES_LOOP_VALUES,
     LoopRecurrence,
@@ -114,10 +114,12 @@ def _find_variable_rows(one: LoopRecurrence, nodes: Mapping[str, Node]) -> list[
 
 def _make_cell(
     one: LoopRecurrence, step: LoopStep, pair: StatePair, names: Mapping[str, str]
-) -> Cell:
+) -> RecurrentCell:
     scope = pair.products[0].rpartition("/")[0] if pair.products else ""
     name, is_known = name_of(step.variables(pair), names)
-    return Cell(name, _make_port(one, step, pair.c), _make_port(one, step, pair.m), scope, is_known)
+    return RecurrentCell(
+        name, _make_port(one, step, pair.c), _make_port(one, step, pair.m), scope, is_known
+    )
 
 
 def _make_port(one: LoopRecurrence, step: LoopStep, part: StatePart) -> Port:
@@ -137,7 +139,7 @@ def _make_port(one: LoopRecurrence, step: LoopStep, part: StatePart) -> Port:
     )
 
 
-def _find_output(scope: Scope, one: LoopRecurrence, top: Cell, pair: StatePair) -> Output:
+def _find_output(scope: Scope, one: LoopRecurrence, top: RecurrentCell, pair: StatePair) -> Output:
     """Return the output that a loop writes at each step, m if it writes none."""
     nodes, loop, m = one.inside.nodes, one.loop, pair.m
     read = loop.variables[m.number].read

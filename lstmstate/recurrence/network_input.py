@@ -13,7 +13,7 @@ from lstmstate.checkpoint.graph_node import Node
 from lstmstate.errors import UnsupportedError, count, printable
 from lstmstate.graph.dropout import before_dropout
 from lstmstate.graph.evaluate import is_source
-from lstmstate.graph.walk import Tensor, behind, data_inputs, node_at
+from lstmstate.graph.tensors import Tensor, behind, data_inputs, node_at
 from lstmstate.recurrence.data_path import READS_SIZES, Front, by_place, comes_from, origins
 from lstmstate.recurrence.graph_network import Input, Recurrence, Recurrences, before_the_loop
 from lstmstate.recurrence.probe import Probe

@@ -24,7 +24,7 @@ from lstmstate.errors import (
 )
 from lstmstate.graph.evaluate import Environment, Plan, Scope, compile_plan, is_source
 from lstmstate.graph.operations import constant_array
-from lstmstate.graph.walk import Tensor, ahead, data_inputs, input_at, node_at, past
+from lstmstate.graph.tensors import Tensor, ahead, data_inputs, input_at, node_at, past
 from lstmstate.recurrence.data_path import origins
 from lstmstate.recurrence.sequence_ends import Straight, ends, turning_lengths
 

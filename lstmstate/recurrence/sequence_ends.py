@@ -13,7 +13,7 @@ from lstmstate.checkpoint.graph import VARIABLE_OPS, split_port
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.op_sets import ENTERS, IDENTITIES, MERGES, SELECTS, SUMMING, SWITCHES
 from lstmstate.graph.evaluate import Scope, is_branch
-from lstmstate.graph.walk import Tensor, behind, data_inputs, node_at
+from lstmstate.graph.tensors import Tensor, behind, data_inputs, node_at
 from lstmstate.named_tuple import NamedTuple
 
 _WHOLE = (3, 9)  # int32, int64

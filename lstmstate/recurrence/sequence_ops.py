@@ -8,7 +8,7 @@ from lstmstate.checkpoint.fused_ops import BLOCK_SEQUENCES, CUDNN_OPS
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.evaluate import Scope
-from lstmstate.graph.walk import Tensor, data_inputs, node_at, past
+from lstmstate.graph.tensors import Tensor, data_inputs, node_at, past
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.recurrence.data_path import (
     READS_SIZES,
@@ -19,7 +19,7 @@ from lstmstate.recurrence.data_path import (
     tail_of,
 )
 from lstmstate.recurrence.find_states import Causes, Path
-from lstmstate.recurrence.graph_network import Cell, Output, Port, Recurrence, name_of
+from lstmstate.recurrence.graph_network import Output, Port, Recurrence, RecurrentCell, name_of
 from lstmstate.recurrence.probe import Probe
 
 
@@ -117,7 +117,7 @@ def _make_recurrence(
     out = tail if tail.reversed else Front(every_m)
     return Recurrence(
         node.name,
-        (Cell(name, c, m, node.name.rpartition("/")[0], is_known),),
+        (RecurrentCell(name, c, m, node.name.rpartition("/")[0], is_known),),
         (x,),
         (front_of(scope.nodes, x),),
         (),

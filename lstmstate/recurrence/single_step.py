@@ -14,7 +14,7 @@ from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.op_sets import CLIPS
 from lstmstate.graph.dropout import before_dropout
 from lstmstate.graph.evaluate import Scope
-from lstmstate.graph.walk import Tensor, behind, between, data_inputs
+from lstmstate.graph.tensors import Tensor, behind, between, data_inputs
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.recurrence.data_path import origins
 from lstmstate.recurrence.find_states import ELEMENTWISE, PRODUCTS
@@ -25,7 +25,7 @@ _NEAR = 12  # nodes between a new state and an old one that is mixed with it
 _FAR = 400  # nodes of a step
 
 
-class NewState(NamedTuple):
+class StateAfterStep(NamedTuple):
     """The new state of a single step.
 
     Attributes:
@@ -40,7 +40,9 @@ class NewState(NamedTuple):
     doubt: str | None = None
 
 
-def new_state(scope: Scope, wired: GraphCell, step: GraphStep, old: Collection[Tensor]) -> NewState:
+def new_state(
+    scope: Scope, wired: GraphCell, step: GraphStep, old: Collection[Tensor]
+) -> StateAfterStep:
     """Return the new state of a single step.
 
     It is the cell's result, unless the graph changes that into another value of the same shape:
@@ -58,15 +60,15 @@ def new_state(scope: Scope, wired: GraphCell, step: GraphStep, old: Collection[T
     whole = behind(scope.nodes, [m], lambda node: node.op not in VARIABLE_OPS, _FAR)
     inner = {tensor.node for tensor, _ in whole}
     problem = _describe_change(scope, c, old, inner) or _describe_change(scope, m, old, inner, own)
-    return NewState(c, m, problem, doubt)
+    return StateAfterStep(c, m, problem, doubt)
 
 
-def of_block(scope: Scope, node: Node, old: Collection[Tensor]) -> NewState:
+def of_block(scope: Scope, node: Node, old: Collection[Tensor]) -> StateAfterStep:
     """Return the new state of an operation that is a whole step."""
     c, m = Tensor(node.name, BLOCK_C), Tensor(node.name, BLOCK_M)
     inner, own = {node.name}, node.name.rpartition("/")[0]
     problem = _describe_change(scope, c, old, inner) or _describe_change(scope, m, old, inner, own)
-    return NewState(c, m, problem)
+    return StateAfterStep(c, m, problem)
 
 
 def operands(

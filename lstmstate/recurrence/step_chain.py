@@ -13,7 +13,7 @@ from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.op_sets import CONCATS, MERGES, SELECTS, SWITCHES
 from lstmstate.graph.dropout import before_dropout
 from lstmstate.graph.evaluate import Scope
-from lstmstate.graph.walk import Tensor, behind, between, data_inputs, input_at, node_at
+from lstmstate.graph.tensors import Tensor, behind, between, data_inputs, input_at, node_at
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.recurrence import single_step
 from lstmstate.recurrence.data_path import origins
@@ -173,7 +173,7 @@ def _make_chain(
     return _set_new_state(chain, single_step.new_state(scope, wired, steps[0], (c[0], m[0])))
 
 
-def _set_new_state(chain: Chain, made: single_step.NewState) -> Chain:
+def _set_new_state(chain: Chain, made: single_step.StateAfterStep) -> Chain:
     """Return the chain of a single step with its new state."""
     c, m = zip(chain.initial, (made.c, made.m), strict=True)
     return chain._replace(c=c, m=m, problem=made.problem, doubt=made.doubt)

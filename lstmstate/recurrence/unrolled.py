@@ -21,7 +21,7 @@ from lstmstate.errors import LstmstateError, UnsupportedError
 from lstmstate.graph.dropout import before_dropout
 from lstmstate.graph.evaluate import Scope
 from lstmstate.graph.loops import Loop, LoopVariable
-from lstmstate.graph.walk import Tensor, behind, between, data_inputs, node_at
+from lstmstate.graph.tensors import Tensor, behind, between, data_inputs, node_at
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.recurrence.find_states import PRODUCTS, LoopStep
 from lstmstate.recurrence.loop import LoopRecurrence, SequenceInput

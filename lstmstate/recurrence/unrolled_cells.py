@@ -19,11 +19,11 @@ from lstmstate.checkpoint.op_sets import ADDING, JOINING, SELECTS
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.dropout import before_dropout
 from lstmstate.graph.evaluate import Scope
-from lstmstate.graph.walk import Tensor, behind, data_inputs, node_at, past
+from lstmstate.graph.tensors import Tensor, behind, data_inputs, node_at, past
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.recurrence.data_path import READS_SIZES, Front, front_of, origins, tail_of
 from lstmstate.recurrence.find_states import JUMPS, Causes, take
-from lstmstate.recurrence.graph_network import Cell, Output, Port, Recurrence, name_of
+from lstmstate.recurrence.graph_network import Output, Port, Recurrence, RecurrentCell, name_of
 from lstmstate.recurrence.loop_cells import leads_to
 from lstmstate.recurrence.probe import OPEN, Probe
 from lstmstate.recurrence.sequence_ends import Straight
@@ -111,7 +111,7 @@ def chain_drafts(
         name, is_known = name_of(chain.kernels, names)
         yield Recurrence(
             chain.scope,
-            (Cell(name, c, m, chain.scope, is_known),),
+            (RecurrentCell(name, c, m, chain.scope, is_known),),
             chain.x,
             tuple(front_of(probe.scope.nodes, x) for x in chain.x),
             (),
@@ -454,7 +454,10 @@ def _follow_selects(scope: Scope, made: Tensor, depth: int, before: Tensor) -> T
 
 
 def _find_residuals(scope: Scope, states: Sequence[Tensor], x: Sequence[Tensor]) -> _Values | None:
-    """Return the sums of m and each step's input; None if a step has no such sum."""
+    """Return the sums of m and each step's input; None if a step has no such sum.
+
+    `cells.from_graph.residual` only marks a cell that has such a sum at any step.
+    """
     found = []
     for m, read in zip(states, x, strict=False):
         queue, sums = [m], []

@@ -11,7 +11,7 @@ from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.op_sets import ASSIGNS
 from lstmstate.checkpoint.variables import Variable
 from lstmstate.errors import NotFoundError
-from lstmstate.graph.walk import data_inputs, input_at, node_at, past
+from lstmstate.graph.tensors import data_inputs, input_at, node_at, past
 from lstmstate.named_tuple import NamedTuple
 
 # The numbers of the inputs for keys and slices.

@@ -23,7 +23,7 @@ from lstmstate.state.formats.stored_array import Item, StateFile, StoredArray
 from lstmstate.state.layouts import LAYOUTS, Layout, by_cell
 
 if TYPE_CHECKING:
-    from lstmstate.recurrence.initial_state import FedOrder
+    from lstmstate.recurrence.fed_order import FedOrder
 
 _TUTORIAL = "[L, 2, batch, units], c first"
 
@@ -86,7 +86,7 @@ class Wanted(NamedTuple):
         return self.each is not None or bool(self.cells)
 
 
-class Named(NamedTuple):
+class NamedArray(NamedTuple):
     """An array with a name of a state, or of a half of one.
 
     Attributes:
@@ -174,7 +174,7 @@ def _of_torch_pair(arrays: Sequence[StoredArray]) -> Guess:
 
 def _refuse_several(
     pairs: Mapping[str, object],
-    states: Sequence[Named],
+    states: Sequence[NamedArray],
     torch: Mapping[str, object],
     wanted: Wanted,
 ) -> None:
@@ -280,12 +280,14 @@ def names_of(arrays: Sequence[StoredArray]) -> str:
     return first_of([f"{array.name or 'one'} {list(array.shape)}" for array in arrays], 6) or "none"
 
 
-def select_named(arrays: Iterable[StoredArray]) -> list[Named]:
+def select_named(arrays: Iterable[StoredArray]) -> list[NamedArray]:
     """Return the arrays with names of states or of their halves."""
-    return [Named(*role, array) for array in arrays if (role := role_of(array.name))]
+    return [NamedArray(*role, array) for array in arrays if (role := role_of(array.name))]
 
 
-def by_scope(found: Sequence[Named], roles: Collection[str]) -> dict[str, dict[str, StoredArray]]:
+def by_scope(
+    found: Sequence[NamedArray], roles: Collection[str]
+) -> dict[str, dict[str, StoredArray]]:
     """Return the arrays of some roles by scope, in the order of the scopes."""
     scopes: dict[str, dict[str, StoredArray]] = {}
     for scope, role, array in found:

@@ -12,7 +12,7 @@ from lstmstate.state.candidates import Wanted
 from lstmstate.state.formats.stored_array import StateFile
 from lstmstate.state.infer_layout import StoredState, read_state
 from lstmstate.state.other_contents import names_in
-from lstmstate.state.stream import Stream
+from lstmstate.state.state_stream import StateStream
 
 
 class Contents(NamedTuple):
@@ -32,7 +32,7 @@ class Contents(NamedTuple):
     state: StoredState | None = None
     layout_source: str | None = None
     problem: str | None = None
-    stream: Stream | None = None
+    stream: StateStream | None = None
 
 
 def contents(
@@ -60,7 +60,7 @@ def contents(
     layout_source = "file" if file.metadata else "checkpoint" if wanted.cells else by_names
     stream = None
     if values or sum(array.nbytes for array in file.arrays) <= limits.LOOKED_AT_BYTES:
-        stream = Stream(state)
+        stream = StateStream(state)
         stream.read_all()
     return Contents(file, readings, state, layout_source, None, stream)
 

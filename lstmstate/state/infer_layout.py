@@ -38,7 +38,7 @@ from lstmstate.state.metadata import Metadata
 from lstmstate.state.state import State
 
 if TYPE_CHECKING:
-    from lstmstate.recurrence.initial_state import FedOrder
+    from lstmstate.recurrence.fed_order import FedOrder
     from lstmstate.state.state import Array
 
 _NUMBERS = "fciub"  # kinds of NumPy dtypes that hold numbers

@@ -78,7 +78,7 @@ class _Check(NamedTuple):
     users: list[tuple[int, int]]
 
 
-class Kind(Generic[Result]):
+class StepKind(Generic[Result]):
     """The requirements for places that would be read as one place was.
 
     Args:
@@ -150,7 +150,7 @@ class Kind(Generic[Result]):
         return found
 
 
-class Kinds(Generic[Result]):
+class StepKinds(Generic[Result]):
     """The kinds of places that were read.
 
     Places mostly follow one another as they did before: first the kind is tried that came after
@@ -159,9 +159,9 @@ class Kinds(Generic[Result]):
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._known: dict[tuple[str, ...], deque[Kind[Result]]] = {}
-        self._after: dict[Kind[Result] | None, Kind[Result]] = {}
-        self._last: Kind[Result] | None = None
+        self._known: dict[tuple[str, ...], deque[StepKind[Result]]] = {}
+        self._after: dict[StepKind[Result] | None, StepKind[Result]] = {}
+        self._last: StepKind[Result] | None = None
         self._patience = _PATIENCE
 
     def find(
@@ -181,13 +181,13 @@ class Kinds(Generic[Result]):
             self._patience -= 1
         return None
 
-    def add(self, start: Node, kind: Kind[Result]) -> None:
+    def add(self, start: Node, kind: StepKind[Result]) -> None:
         """Add a place that is of no kind that is known."""
         known = self._known.setdefault(self._beginning(start), deque(maxlen=_MOST))
         known.appendleft(kind)
         self._follow(kind)
 
-    def _follow(self, kind: Kind[Result]) -> None:
+    def _follow(self, kind: StepKind[Result]) -> None:
         self._after[self._last] = kind
         self._last = kind
 
@@ -205,7 +205,7 @@ class Steps:
     def __init__(self, graph: Graph, read: Callable[[Graph, Node], GraphCell | None]) -> None:
         self._graph = graph
         self._read = read
-        self._kinds: Kinds[GraphCell] = Kinds(graph)
+        self._kinds: StepKinds[GraphCell] = StepKinds(graph)
 
     def at(self, mark: Node) -> GraphCell | None:
         """Return the step of a mark, from a known step like it if there is one."""
@@ -217,5 +217,5 @@ class Steps:
         step = self._read(reading, mark)
         if step is not None and step.kernels and step.frame is None:
             states = {value[0].name for pair in step.firsts for value in pair if value}
-            self._kinds.add(mark, Kind(reading, step.elsewhere(reading.met), states))
+            self._kinds.add(mark, StepKind(reading, step.elsewhere(reading.met), states))
         return step

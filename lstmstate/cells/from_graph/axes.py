@@ -32,7 +32,7 @@ class Axis(NamedTuple):
     size: int | None
 
 
-class Part(NamedTuple):
+class TensorPart(NamedTuple):
     """A part of a tensor.
 
     Attributes:
@@ -70,9 +70,9 @@ class Step(NamedTuple):
 
 def part(
     graph: Graph, shape: tuple[int | None, ...], path: tuple[Value | Element, ...]
-) -> Part | None:
+) -> TensorPart | None:
     """Return the part of a tensor behind a path of operations; None if unknown."""
-    left = Part(tuple(Axis(of, 0, size) for of, size in enumerate(shape)), {})
+    left = TensorPart(tuple(Axis(of, 0, size) for of, size in enumerate(shape)), {})
     for step in path:
         if isinstance(step, Element):
             found = _element(left, step)
@@ -133,7 +133,7 @@ def _narrow(axis: Axis, start: int | None, size: int | None) -> Axis:
     return Axis(axis.of, at, size)
 
 
-def _take_index(left: Part, at: int, index: int | None) -> Part:
+def _take_index(left: TensorPart, at: int, index: int | None) -> TensorPart:
     """Take one index of an axis, and remove the axis."""
     axis = left.axes[at]
     picked = dict(left.picked)
@@ -141,10 +141,10 @@ def _take_index(left: Part, at: int, index: int | None) -> Part:
         if index is not None and index < 0:
             index = None if axis.size is None else index + axis.size
         picked[axis.of] = None if axis.at is None or index is None else axis.at + index
-    return Part(left.axes[:at] + left.axes[at + 1 :], picked)
+    return TensorPart(left.axes[:at] + left.axes[at + 1 :], picked)
 
 
-def _replace_axis(left: Part, at: int, axis: Axis) -> Part:
+def _replace_axis(left: TensorPart, at: int, axis: Axis) -> TensorPart:
     return left._replace(axes=(*left.axes[:at], axis, *left.axes[at + 1 :]))
 
 
@@ -155,7 +155,7 @@ def _place(axis: float | None, rank: int) -> int | None:
     return int(axis) % rank
 
 
-def _element(left: Part, element: Element) -> Part | None:
+def _element(left: TensorPart, element: Element) -> TensorPart | None:
     at = _place(element.axis, len(left.axes))
     if at is None:
         return None
@@ -167,7 +167,7 @@ def _element(left: Part, element: Element) -> Part | None:
 # ---- operations
 
 
-def _split(step: Step, left: Part) -> Part | None:
+def _split(step: Step, left: TensorPart) -> TensorPart | None:
     is_even = step.node.op == "Split"
     axis = step.scalar(0 if is_even else 2)
     at = _place(axis, len(left.axes))
@@ -191,12 +191,12 @@ def _split(step: Step, left: Part) -> Part | None:
     return _replace_axis(left, at, _narrow(left.axes[at], start, sizes[step.port]))
 
 
-def _unpack(step: Step, left: Part) -> Part | None:
+def _unpack(step: Step, left: TensorPart) -> TensorPart | None:
     at = _place(step.node.number("axis") or 0, len(left.axes))
     return None if at is None else _take_index(left, at, step.port)
 
 
-def _slice(step: Step, left: Part) -> Part | None:
+def _slice(step: Step, left: TensorPart) -> TensorPart | None:
     begin, size = (step.numbers(at) for at in (1, 2))
     if begin is None or size is None or not len(begin) == len(size) == len(left.axes):
         return None
@@ -210,7 +210,7 @@ def _slice(step: Step, left: Part) -> Part | None:
     return left._replace(axes=tuple(axes))
 
 
-def _strided_slice(step: Step, left: Part) -> Part | None:
+def _strided_slice(step: Step, left: TensorPart) -> TensorPart | None:
     begin, end, strides = (step.numbers(at) for at in (1, 2, 3))
     if begin is None or end is None or strides is None or len(begin) != len(end):
         return None
@@ -261,7 +261,7 @@ def _cut_range(axis: Axis, ends: Numbers, opens: list[bool]) -> Axis:
     return _narrow(axis, start, known)
 
 
-def _tile(step: Step, left: Part) -> Part | None:
+def _tile(step: Step, left: TensorPart) -> TensorPart | None:
     times = step.numbers(1)
     if times is None or len(times) != len(left.axes):
         return None
@@ -272,7 +272,7 @@ def _tile(step: Step, left: Part) -> Part | None:
     return left._replace(axes=tuple(axes))
 
 
-def _gather(step: Step, left: Part) -> Part | None:
+def _gather(step: Step, left: TensorPart) -> TensorPart | None:
     axis = step.scalar(2) if step.node.op == "GatherV2" else 0
     at = _place(axis, len(left.axes))
     indices = walk.through(step.graph, walk.operand(step.graph, step.node, 1), PASSING | {"Cast"})
@@ -287,7 +287,7 @@ def _gather(step: Step, left: Part) -> Part | None:
     return _replace_axis(left, at, _narrow(left.axes[at], None, None))
 
 
-def _reshape(step: Step, left: Part) -> Part | None:
+def _reshape(step: Step, left: TensorPart) -> TensorPart | None:
     """Insert and drop axes of one index, or cut a vector into rows; other changes are unknown."""
     wanted = step.numbers(1)
     if wanted is None:
@@ -315,7 +315,7 @@ def _reshape(step: Step, left: Part) -> Part | None:
     return left._replace(axes=tuple(axes))
 
 
-def _cut_rows(left: Part, wanted: Numbers) -> Part | None:
+def _cut_rows(left: TensorPart, wanted: Numbers) -> TensorPart | None:
     (axis,), (rows, width) = left.axes, wanted
     if axis.size is None or width is None or width < 1 or axis.size % width:
         return None
@@ -324,7 +324,7 @@ def _cut_rows(left: Part, wanted: Numbers) -> Part | None:
     return left._replace(axes=(Axis(None, 0, axis.size // width), axis._replace(size=width)))
 
 
-def _squeeze(step: Step, left: Part) -> Part | None:
+def _squeeze(step: Step, left: TensorPart) -> TensorPart | None:
     asked = [_place(axis, len(left.axes)) for axis in step.node.numbers("squeeze_dims")]
     if None in asked:
         return None
@@ -334,7 +334,7 @@ def _squeeze(step: Step, left: Part) -> Part | None:
     return left
 
 
-def _expand(step: Step, left: Part) -> Part | None:
+def _expand(step: Step, left: TensorPart) -> TensorPart | None:
     axis = step.scalar(1)
     at = _place(axis, len(left.axes) + 1)
     if at is None:
@@ -342,7 +342,7 @@ def _expand(step: Step, left: Part) -> Part | None:
     return left._replace(axes=(*left.axes[:at], Axis(None, 0, 1), *left.axes[at:]))
 
 
-def _transpose(step: Step, left: Part) -> Part | None:
+def _transpose(step: Step, left: TensorPart) -> TensorPart | None:
     order = step.numbers(1)
     known = [at for at in order or () if at is not None]
     if sorted(known) != list(range(len(left.axes))):
@@ -350,7 +350,7 @@ def _transpose(step: Step, left: Part) -> Part | None:
     return left._replace(axes=tuple(left.axes[at] for at in known))
 
 
-def _spread(step: Step, left: Part) -> Part | None:
+def _spread(step: Step, left: TensorPart) -> TensorPart | None:
     """Add, multiply or select with a tensor that may have more rows."""
     factors = walk.operands(step.graph, step.node) if step.node.op == "Mul" else []
     if any(scales(step.graph, factor) for factor in factors):
@@ -361,7 +361,7 @@ def _spread(step: Step, left: Part) -> Part | None:
     return left._replace(axes=(*lead, *left.axes[-1:]))
 
 
-def _broadcast(step: Step, left: Part) -> Part | None:
+def _broadcast(step: Step, left: TensorPart) -> TensorPart | None:
     sizes = step.numbers(1)
     if sizes is None or len(sizes) < len(left.axes) or not left.axes:
         return None
@@ -376,7 +376,7 @@ class Taking(NamedTuple):
     """An operation that takes a part: the position of its input, and the function of the axes."""
 
     value: int
-    take: Callable[[Step, Part], Part | None]
+    take: Callable[[Step, TensorPart], TensorPart | None]
 
 
 SPREADING = SUMMING | SELECTS | {"Mul"}

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sized
 from functools import partial
 
 from lstmstate.cells.cell import UNKNOWN, Option
-from lstmstate.cells.from_graph.fused_ops import read_block_step
+from lstmstate.cells.from_graph.fused_cells import read_block_step
 from lstmstate.cells.from_graph.gates import read_split_step
 from lstmstate.cells.from_graph.graph_cell import FEW, GraphCell
+from lstmstate.cells.from_graph.loop_states import SPLITS
 from lstmstate.cells.from_graph.residual import mark_sums
 from lstmstate.cells.from_graph.separate_gates import read_sum_step
-from lstmstate.cells.from_graph.state_origin import SPLITS
 from lstmstate.checkpoint.fused_ops import BLOCK_OPS
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node

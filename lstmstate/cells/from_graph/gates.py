@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from lstmstate.cells.activations import ACTIVATION_OPS
 from lstmstate.cells.from_graph.activations import find_activation
 from lstmstate.cells.from_graph.graph_cell import GraphCell
+from lstmstate.cells.from_graph.loop_states import SPLITS
 from lstmstate.cells.from_graph.options import (
     MULTIPLYING,
     NORM_OPS,
@@ -22,7 +23,6 @@ from lstmstate.cells.from_graph.options import (
     other,
     read_options,
 )
-from lstmstate.cells.from_graph.state_origin import SPLITS
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.graph_node import Node

@@ -8,8 +8,8 @@ from functools import cached_property
 from lstmstate.cells.from_graph.find_cells import find_graph_cells
 from lstmstate.cells.from_graph.gates import is_multiplied, is_plain_product
 from lstmstate.cells.from_graph.graph_cell import GraphCell
+from lstmstate.cells.from_graph.loop_states import time_major
 from lstmstate.cells.from_graph.recurrences import recurrences
-from lstmstate.cells.from_graph.state_origin import time_major
 from lstmstate.cells.from_graph.value_sources import Sources
 from lstmstate.cells.variable_names import AVERAGE
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph

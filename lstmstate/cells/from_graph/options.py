@@ -11,9 +11,14 @@ from lstmstate.cells.from_graph.activations import (
     skip_identity,
 )
 from lstmstate.cells.from_graph.graph_cell import GraphCell, GraphStep
-from lstmstate.cells.from_graph.initial_state import Start, batch_size, start, state_is_tuple
+from lstmstate.cells.from_graph.initial_state_source import (
+    StateSource,
+    batch_size,
+    find_source,
+    state_is_tuple,
+)
+from lstmstate.cells.from_graph.loop_states import FED, frame, is_state
 from lstmstate.cells.from_graph.residual import is_mixed
-from lstmstate.cells.from_graph.state_origin import FED, frame, is_state
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.graph_node import Node
@@ -104,8 +109,8 @@ def _find_old_m_of_product(graph: Graph, step: GateStep, c_old: Value) -> Value 
     taken = [value for value in found if value is not None]
     old = [value for value in taken if is_state(graph, value[0])]
     if not old:
-        c_start = start(graph, c_old)
-        begun = [(value, start(graph, value)) for value in taken]
+        c_start = find_source(graph, c_old)
+        begun = [(value, find_source(graph, value)) for value in taken]
         alike = [(v, one) for v, one in begun if one and c_start and _are_alike(one, c_start)]
         # Each gate may have the old m under a mask of its own.
         is_one = len({one.made.name for _, one in alike if one}) == 1
@@ -113,7 +118,7 @@ def _find_old_m_of_product(graph: Graph, step: GateStep, c_old: Value) -> Value 
     return old[0] if len(old) == 1 else None
 
 
-def _are_alike(one: Start, other: Start) -> bool:
+def _are_alike(one: StateSource, other: StateSource) -> bool:
     return one.made is other.made or {one.made.op, other.made.op} <= VARIABLE_OPS
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from lstmstate.cells.from_graph.gates import products_with
 from lstmstate.cells.from_graph.graph_cell import GraphCell
-from lstmstate.cells.from_graph.state_origin import is_float, next_of
+from lstmstate.cells.from_graph.loop_states import is_float, next_of
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.fused_ops import CUDNN_OPS
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph

@@ -36,7 +36,11 @@ def mark_sums(graph: Graph, cells: Iterable[GraphCell]) -> None:
 
 
 def _adds_input(graph: Graph, cell: GraphCell) -> bool:
-    """Whether a cell's input is added to its output, at any of its steps."""
+    """Whether a cell's input is added to its output, at any of its steps.
+
+    Only the nodes around the cells are read here. `recurrence.unrolled_cells` looks for the sum of
+    every step of an unrolled cell again: its tensors are the outputs to fetch.
+    """
     taken = {walk.through(graph, x) for x in cell.inputs}
     sums = dict.fromkeys(  # one of gradients takes something of every step
         user

@@ -20,8 +20,8 @@ from lstmstate.cells.from_graph.activations import (
     skip_identity,
 )
 from lstmstate.cells.from_graph.graph_cell import GraphCell
+from lstmstate.cells.from_graph.loop_states import CUT_INPUT
 from lstmstate.cells.from_graph.options import GateStep, matrices, other, read_options
-from lstmstate.cells.from_graph.state_origin import CUT_INPUT
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node

@@ -7,8 +7,8 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 
 from lstmstate.cells.cell import Cell, SavedState, Stack, StateWidths
 from lstmstate.cells.from_graph.activations import Value, operand
-from lstmstate.cells.from_graph.axes import Element, Part, part
-from lstmstate.cells.from_graph.initial_state import part_of, start, starts
+from lstmstate.cells.from_graph.axes import Element, TensorPart, part
+from lstmstate.cells.from_graph.initial_state_source import find_source, find_sources, part_of
 from lstmstate.cells.from_graph.match_variables import GraphView, VariableFacts
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import Graph
@@ -42,7 +42,7 @@ class Use(NamedTuple):
 
     half: str
     cell: Cell
-    part: Part
+    part: TensorPart
     number: int | None = None
 
     @property
@@ -101,11 +101,11 @@ def _first_states(view: GraphView, cells: Iterable[Cell]) -> Iterator[tuple[Vari
             continue
         for first in wired.firsts:
             for half, value in zip("cm", first, strict=True):
-                begun = None if wired.makes(value) else start(view.graph, value)
+                begun = None if wired.makes(value) else find_source(view.graph, value)
                 variable = view.variable(begun.made) if begun else None
                 if begun is not None and variable is not None:
                     left = part_of(view.graph, begun, variable.shape)
-                    yield variable, Use(half, cell, left or Part((), {}))
+                    yield variable, Use(half, cell, left or TensorPart((), {}))
 
 
 # ---- assignments
@@ -133,13 +133,13 @@ def _assignments(
             continue
         for (name, port), half in wired.lasts.items():
             for holding in holdings.get((name, port), ()):
-                yield from _uses_of(graph, holding, Use(half, cell, Part((), {})), ())
+                yield from _uses_of(graph, holding, Use(half, cell, TensorPart((), {})), ())
         for first in wired.firsts if carrying else ():
             for half, value in zip("cm", first, strict=True):
-                for begun in starts(graph, value, carrying):
+                for begun in find_sources(graph, value, carrying):
                     for holding in holdings.get((begun.made.name, 0), ()):
                         yield from _uses_of(
-                            graph, holding, Use(half, cell, Part((), {})), begun.path
+                            graph, holding, Use(half, cell, TensorPart((), {})), begun.path
                         )
 
 

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 
-from lstmstate.cli.streams import open_text
+from lstmstate.cli.standard_streams import open_text
 from lstmstate.type_names import IO, TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:

@@ -1,4 +1,7 @@
-"""The JSON documents of `inspect`, `check`, `convert`, `split` and `concat`."""
+"""The JSON documents of `inspect` for checkpoints, of `check`, and of commands that write states.
+
+That of `inspect` for a state file is in `state_report`.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
     from lstmstate.model.checkpoint import LSTMCheckpoint
     from lstmstate.model.confirm import Confirmation
     from lstmstate.operations.check import Finding
-    from lstmstate.state.stream import Stream
+    from lstmstate.state.state_stream import StateStream
 
 
 def checkpoint_document(
@@ -200,7 +203,7 @@ def check_document(path: str, findings: Sequence[Finding]) -> Json:
 
 
 def converted_document(
-    path: str | list[str], target: str | list[str], done: Sequence[Stream]
+    path: str | list[str], target: str | list[str], done: Sequence[StateStream]
 ) -> Json:
     """Return the document of one source."""
     return {

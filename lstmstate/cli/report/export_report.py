@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lstmstate.cells.activations import ACTIVATIONS
 from lstmstate.cli.command import Json
-from lstmstate.exports.targets import ARRAYS, TARGETS, VARIABLES, Target
+from lstmstate.exports.targets import ARRAYS, TARGETS, VARIABLES, ExportTarget
 
 if TYPE_CHECKING:
     from lstmstate.cli.report.console import Column, Sheet
@@ -40,13 +40,13 @@ def targets_table(sheet: Sheet) -> None:
     sheet.line(f"  arrays: {kinds}; state: the layout of its state, as for convert")
 
 
-def _files(row: Target) -> str:
+def _files(row: ExportTarget) -> str:
     if not set(ARRAYS) <= set(row.kinds):
         return " ".join(f".{kind}" for kind in row.kinds)
     return " ".join(["arrays", *(f".{kind}" for kind in row.kinds if kind not in ARRAYS)])
 
 
-def _takes(row: Target) -> str:
+def _takes(row: ExportTarget) -> str:
     """Return what its cells may have beyond the plain step."""
     if row is VARIABLES:
         return "any variable"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lstmstate.checkpoint.tensor_bundle_writer import BundleWriter
     from lstmstate.files.atomic import Outputs
     from lstmstate.state.state import Array
-    from lstmstate.state.stream import Stream
+    from lstmstate.state.state_stream import StateStream
 
 
 def _tensor(variable: Variable, shape: tuple[int, ...]) -> StoredArray:
@@ -50,7 +50,7 @@ def tensors(
 
 def add_state(
     writer: BundleWriter,
-    stream: Stream,
+    stream: StateStream,
     number: int,
     name: str,
     shape: tuple[int, ...] | None = None,
@@ -76,7 +76,7 @@ def add_state(
         )
 
 
-def write(outputs: Outputs, target: str, stream: Stream) -> None:
+def write(outputs: Outputs, target: str, stream: StateStream) -> None:
     """Write a state alone as a checkpoint, what travels with it as a string tensor."""
     import numpy as np
 

@@ -9,7 +9,7 @@ import warnings
 from functools import cached_property
 
 from lstmstate.checkpoint import kinds
-from lstmstate.checkpoint.kinds import Kind
+from lstmstate.checkpoint.kinds import FileKind
 from lstmstate.checkpoint.locate import Location, locate
 from lstmstate.errors import (
     CorruptError,
@@ -160,7 +160,7 @@ def _stdin() -> ByteSource:
         return ByteSource("stdin", spool.fileno())
 
 
-def _kind_of(source: ByteSource, content: Kind) -> StateKind | None:
+def _kind_of(source: ByteSource, content: FileKind) -> StateKind | None:
     """Return the kind of an open file, None if it is not a state file.
 
     The bytes decide, and the name for tables in text and the oldest pickles.

@@ -30,7 +30,7 @@ _WIDEST = 64  # bytes of an element: two numbers of quadruple precision have 32
 _LONGEST = 2048  # characters of a header: NumPy takes long to read what Python 2 wrote
 
 
-class Header(NamedTuple):
+class NpyHeader(NamedTuple):
     """The header before the values: `start` is the byte at which they begin."""
 
     shape: tuple[int, ...]
@@ -45,7 +45,7 @@ class Header(NamedTuple):
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def read_header(file: IO[bytes]) -> Header:
+def read_header(file: IO[bytes]) -> NpyHeader:
     """Read the header of an array from an open file."""
     # Only the header is given to NumPy, which would read one of any length.
     start = file.read(8)
@@ -60,7 +60,7 @@ def read_header(file: IO[bytes]) -> Header:
 
 
 @lru_cache(maxsize=16)
-def _parse_header(data: bytes) -> Header:
+def _parse_header(data: bytes) -> NpyHeader:
     """Parse a header; many members of an archive have the same."""
     from numpy.lib import format as npy
 
@@ -78,7 +78,7 @@ def _parse_header(data: bytes) -> Header:
     if any(type(size) is not int or size < 0 for size in shape):
         raise CorruptError("expected whole numbers of 0 or more as its shape, got others")
     _, mark, line = data.decode("latin-1").rpartition(MARK)
-    return Header(shape, fortran_order, dtype, len(data), parse(line) if mark else None)
+    return NpyHeader(shape, fortran_order, dtype, len(data), parse(line) if mark else None)
 
 
 class NpyArray(StoredArray):
@@ -116,7 +116,9 @@ def open_npy(source: ByteSource) -> StateFile:
 class NpzArray(StoredArray):
     """An array of an archive, read from its start on; the archive's checksum is verified."""
 
-    def __init__(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo, header: Header) -> None:
+    def __init__(
+        self, archive: zipfile.ZipFile, member: zipfile.ZipInfo, header: NpyHeader
+    ) -> None:
         super().__init__(member.filename[: -len(SUFFIX)], header.shape, header.dtype)
         self._archive = archive
         self._member = member

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from importlib import import_module
 
 from lstmstate.checkpoint import kinds
-from lstmstate.checkpoint.kinds import Kind
+from lstmstate.checkpoint.kinds import FileKind
 from lstmstate.errors import ArgumentError, LstmstateError, UnsupportedError
 from lstmstate.files import STDOUT
 from lstmstate.named_tuple import NamedTuple
@@ -33,7 +33,7 @@ class StateKind(NamedTuple):
     key: str
     words: str
     endings: str
-    content: Kind | None
+    content: FileKind | None
     reader: str
     writer: str
     in_rows: bool = False

@@ -17,7 +17,7 @@ from lstmstate.errors import CorruptError, UnsupportedError, located
 from lstmstate.files.reader import ByteSource
 from lstmstate.state.formats.array_writer import Destination, put_rows
 from lstmstate.state.formats.stored_array import StateFile
-from lstmstate.state.formats.tensors import Tensor, TensorWriter
+from lstmstate.state.formats.stored_tensor import StoredTensor, TensorWriter
 from lstmstate.state.metadata import KEY, parse
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _is_text(value: object) -> bool:
 
 def _tensor(
     name: str, entry: Any, source: ByteSource, start: int
-) -> tuple[Tensor, tuple[int, int]]:
+) -> tuple[StoredTensor, tuple[int, int]]:
     """Return a tensor, and the bytes behind the header that it takes."""
     match entry:
         case {"dtype": str(code), "shape": list(shape), "data_offsets": [begin, end], **others}:
@@ -117,7 +117,7 @@ def _tensor(
             f"it declares {declared} bytes, the bytes {begin} to {end} of "
             f"{source.size - start} behind the header"
         )
-    return Tensor(name, tuple(shape), dtype, source, start + begin), (begin, end)
+    return StoredTensor(name, tuple(shape), dtype, source, start + begin), (begin, end)
 
 
 def _refuse_gaps(spans: list[tuple[int, int]], size: int) -> None:

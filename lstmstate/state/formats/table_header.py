@@ -31,7 +31,7 @@ _LISTED = 8  # names of columns that an error lists
 _SETTLED_BY = "pass `header=True` if it names the columns, `header=False` if it is data"
 
 
-class Header(NamedTuple):
+class TableHeader(NamedTuple):
     """The names of the columns, () for a table without a header.
 
     Attributes:
@@ -48,7 +48,7 @@ def header_of(
     is_number: Callable[[str], bool],
     *,
     given: bool | None = None,
-) -> Header:
+) -> TableHeader:
     """Return the header of a table.
 
     Args:
@@ -59,7 +59,7 @@ def header_of(
     """
     names = tuple(fields)
     if given is not None:
-        return Header(names if given else ())
+        return TableHeader(names if given else ())
     shown = ",".join(fields)
     shown = printable(shown[:_SHOWN]) + ("…" if len(shown) > _SHOWN else "")
     words = [field for field in fields if not is_number(field)]
@@ -72,7 +72,7 @@ def header_of(
     is_header = False
     if words:
         if not numbers and any(field.lower() not in _MISSING for field in words):
-            return Header(names)
+            return TableHeader(names)
         is_header = counts and not any(field and field.lower() in _MISSING for field in words)
         is_gap = not any(words) and not (integers and words == [*fields[:1]])
         is_data = is_gap or not has_numbers  # with wrong words in it
@@ -84,12 +84,12 @@ def header_of(
         others = has_numbers and not any(map(_FLOAT.fullmatch, below))
         is_data = not rises or not (counts or others) or len(fields) < 3
         if counts and others and len(fields) == 2:  # 0.0,1.0 is too common to be refused
-            return Header(notes=(f"the first row, {shown}, is read as data; {_SETTLED_BY}",))
+            return TableHeader(notes=(f"the first row, {shown}, is read as data; {_SETTLED_BY}",))
     if is_header:
         otherwise = "" if words else "; `header=False` reads it as data"
-        return Header(names, (f"the first row, {shown}, is read as a header{otherwise}",))
+        return TableHeader(names, (f"the first row, {shown}, is read as a header{otherwise}",))
     if is_data:
-        return Header()
+        return TableHeader()
     raise AmbiguousError(f"its first row, {shown}, may be a header or data", advice=_SETTLED_BY)
 
 

@@ -25,7 +25,7 @@ from lstmstate.state.metadata import KEY, parse
 
 if TYPE_CHECKING:
     from lstmstate.state.state import Array
-    from lstmstate.state.stream import Stream
+    from lstmstate.state.state_stream import StateStream
 
 _MARK = f"# {KEY} "
 _COLUMN = re.compile(r"(?P<name>.*?[^\d._])[._]?(?P<number>\d{1,9})")
@@ -82,7 +82,7 @@ def _arrays(names: Sequence[str], table: Array) -> list[ArrayInMemory]:
     return found
 
 
-def write(outputs: Outputs, target: str, stream: Stream) -> None:
+def write(outputs: Outputs, target: str, stream: StateStream) -> None:
     """Write each planned array as columns, side by side."""
     import numpy as np
 

@@ -22,7 +22,7 @@ from lstmstate.files.reader import ByteSource
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.state.formats.pickle_opcodes import Call, Machine, damaged, shown
 from lstmstate.state.formats.stored_array import StateFile, StoredArray, rows_of
-from lstmstate.state.formats.tensors import Tensor
+from lstmstate.state.formats.stored_tensor import StoredTensor
 from lstmstate.state.formats.zip_archive import StoredMember, damage, open_archive
 from lstmstate.state.metadata import KEY, parse
 
@@ -126,7 +126,7 @@ class StridedTensor(StoredArray):
     """
 
     def __init__(
-        self, name: str, shape: tuple[int, ...], strides: tuple[int, ...], base: Tensor
+        self, name: str, shape: tuple[int, ...], strides: tuple[int, ...], base: StoredTensor
     ) -> None:
         super().__init__(name, shape, base.dtype)
         self.wider_than = base.wider_than
@@ -252,8 +252,8 @@ class _Builder:
             )
         start = member.start + offset * dtype.itemsize
 
-        def stretch(shape: tuple[int, ...]) -> Tensor:
-            return Tensor(
+        def stretch(shape: tuple[int, ...]) -> StoredTensor:
+            return StoredTensor(
                 *(name, shape, dtype, self._source, start),
                 big_endian=self._is_big_endian,
                 verify=member.verify,

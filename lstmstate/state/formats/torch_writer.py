@@ -10,7 +10,7 @@ from typing import IO
 
 from lstmstate.errors import UnsupportedError
 from lstmstate.state.formats.array_writer import Destination, NpzWriter, PlannedArray
-from lstmstate.state.formats.tensors import TensorWriter
+from lstmstate.state.formats.stored_tensor import TensorWriter
 from lstmstate.state.formats.torch_reader import BYTE_ORDER, DATA, PICKLE, STORAGES
 from lstmstate.state.formats.zip_archive import EPOCH
 from lstmstate.state.metadata import KEY

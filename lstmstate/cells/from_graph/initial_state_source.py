@@ -6,14 +6,15 @@ spread one row over the batch, or set rows to zero when an episode begins.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Container, Iterator
 
 from lstmstate.cells.activations import ACTIVATION_OPS
 from lstmstate.cells.cell import UNKNOWN, Option
 from lstmstate.cells.from_graph.activations import Value, operand, skip_identity
-from lstmstate.cells.from_graph.axes import SPREADING, TAKING, Part, numbers, part
-from lstmstate.cells.from_graph.state_origin import FED, first_size, is_column_cut
+from lstmstate.cells.from_graph.axes import SPREADING, TAKING, TensorPart, numbers, part
+from lstmstate.cells.from_graph.loop_states import FED, is_column_cut
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.graph_node import Node
@@ -21,6 +22,7 @@ from lstmstate.checkpoint.op_sets import (
     BRANCHES,
     CALLS,
     CLIPS,
+    JOINING,
     LOOP_RESULTS,
     MERGES,
     NEXTS,
@@ -32,13 +34,14 @@ from lstmstate.checkpoint.op_sets import (
 from lstmstate.named_tuple import NamedTuple
 
 _ZEROS = frozenset({"Fill", "Const", "ZerosLike"})
+_RESHAPING = frozenset({"ExpandDims", "Reshape", "Cast"})
 _SOURCES = VARIABLE_OPS | (FED - PASSING) | _ZEROS
 _LEARNT = VARIABLE_OPS | frozenset(ACTIVATION_OPS) | {"MatMul", "Conv2D", "Conv3D"}
 _FAR = 200  # values on the way back to a first state; published graphs have below 20
 _NEAR = 100  # nodes that a mask is made of
 
 
-class Start(NamedTuple):
+class StateSource(NamedTuple):
     """The source of a state before the first step.
 
     Attributes:
@@ -50,12 +53,12 @@ class Start(NamedTuple):
     path: tuple[Value, ...]
 
 
-def start(graph: Graph, value: Value | None) -> Start | None:
+def find_source(graph: Graph, value: Value | None) -> StateSource | None:
     """Return the source of a state; None if the graph shows none, or more than one.
 
     If a condition chooses between a variable and zeros, the source is the variable.
     """
-    found = list(starts(graph, value))
+    found = list(find_sources(graph, value))
     for kinds in (VARIABLE_OPS, FED, _ZEROS):
         of_kind = [one for one in found if one.made.op in kinds]
         if of_kind:
@@ -64,9 +67,9 @@ def start(graph: Graph, value: Value | None) -> Start | None:
     return None
 
 
-def starts(
+def find_sources(
     graph: Graph, value: Value | None, asked: Container[str] = (), *, loops: bool = False
-) -> Iterator[Start]:
+) -> Iterator[StateSource]:
     """Yield all sources of a state.
 
     Args:
@@ -82,7 +85,7 @@ def starts(
             continue
         seen.add((node.name, port))
         if node.name in asked or node.op in _SOURCES:
-            yield Start(node, path)
+            yield StateSource(node, path)
         if node.op in TAKING:
             path = ((node, port), *path)
         if node.op not in _SOURCES and (loops or node.op not in LOOP_RESULTS):
@@ -145,10 +148,12 @@ def _are_ones(graph: Graph, product: Node, factor: Node) -> bool:
     return not turned and walk.scalar(graph, made) == 1
 
 
-# ---- what follows from a start
+# ---- what follows from a source
 
 
-def part_of(graph: Graph, begun: Start, shape: tuple[int | None, ...] | None) -> Part | None:
+def part_of(
+    graph: Graph, begun: StateSource, shape: tuple[int | None, ...] | None
+) -> TensorPart | None:
     """Return the part of its source that a state is; None if unknown.
 
     Args:
@@ -169,15 +174,29 @@ def _shape(graph: Graph, node: Node) -> tuple[int | None, ...] | None:
 
 def batch_size(graph: Graph, c_old: Value | None) -> Option:
     """Return the static batch size; value None if it is dynamic."""
-    begun = start(graph, c_old) or next(starts(graph, c_old, loops=True), None)
+    begun = find_source(graph, c_old) or next(find_sources(graph, c_old, loops=True), None)
     if begun is None:
         return UNKNOWN
     left = part_of(graph, begun, None)
     if left is not None and len(left.axes) == 2:
         return Option(left.axes[0].size, "graph")
     if left is None and begun.made.op == "Fill":
-        return first_size(graph, walk.operand(graph, begun.made, 0))
+        return _first_size(graph, walk.operand(graph, begun.made, 0))
     return UNKNOWN
+
+
+def _first_size(graph: Graph, dims: Node | None) -> Option:
+    """Return the first number of a shape that a graph joins."""
+    dims = walk.through(graph, dims)
+    while dims is not None and dims.op in JOINING | _RESHAPING:
+        parts = walk.operands(graph, dims)
+        # Concat takes the axis first, ConcatV2 last, Pack as an attribute.
+        at = 1 if dims.op == "Concat" else 0
+        dims = walk.through(graph, parts[at]) if at < len(parts) else None
+    constant = dims.constant() if dims is not None else None
+    if constant is not None and math.isfinite(constant.values[0]):
+        return Option(int(constant.values[0]), "graph")
+    return Option(None, "graph") if dims is not None else UNKNOWN
 
 
 def state_is_tuple(graph: Graph, c_old: Value) -> Option:

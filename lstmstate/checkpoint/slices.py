@@ -1,17 +1,26 @@
-"""The keys under which slices of tensors are stored, in an encoding that sorts as it reads.
+"""Slices of partitioned variables: the keys under which they are stored, and the whole value.
 
-A key is num(0), string(name), num(rank), then signed(start), signed(length) for each axis.
+A key is num(0), string(name), num(rank), then signed(start), signed(length) for each axis, in an
+encoding that sorts as it reads.
 Source: TensorFlow core/lib/strings/ordered_code.cc and core/util/saved_tensor_slice_util.cc
 (v1.15.0).
 """
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Callable
 
 from lstmstate import limits
+from lstmstate.checkpoint import protobuf as wire
 from lstmstate.errors import CorruptError
 from lstmstate.named_tuple import NamedTuple
+from lstmstate.type_names import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 WHOLE_AXIS = -1  # the length that means "to the end"
 
@@ -99,3 +108,65 @@ def _decode_signed(key: bytes, at: int) -> tuple[int, int]:
 def _header(size: int) -> int:
     """The `size` topmost bits of `size` bytes."""
     return ((1 << size) - 1) << (7 * size)
+
+
+def parse_extents(data: bytes) -> Extents:
+    """Read a TensorSliceProto: 1 repeated extent {1 start, 2 length; no length: whole axis}."""
+    extents = []
+    parts = wire.all_bytes(wire.message(data).get(1))
+    if len(parts) > limits.MAX_RANK:
+        raise CorruptError(f"expected slices of at most {limits.MAX_RANK} axes, got {len(parts)}")
+    for part in parts:
+        found = wire.message(part)
+        length = wire.signed(wire.last_int(found.get(2))) if 2 in found else WHOLE_AXIS
+        extents.append(Extent(wire.signed(wire.last_int(found.get(1))), length))
+        if length < WHOLE_AXIS:
+            raise CorruptError("a slice has a length below zero")
+    return tuple(extents)
+
+
+def join_slices(
+    shape: tuple[int, ...],
+    slices: tuple[Extents, ...],
+    read: Callable[[Extents], NDArray[np.generic]],
+) -> NDArray[np.generic]:
+    """Return the full value of a partitioned variable.
+
+    Args:
+        read: returns the value of a slice.
+
+    Raises:
+        CorruptError: the slices overlap, leave a gap or exceed the shape.
+    """
+    import numpy as np
+
+    regions = [region(shape, extents) for extents in slices]
+    stored = sum(math.prod(extent.length for extent in part) for part in regions)
+    if stored != math.prod(shape):
+        raise CorruptError(f"its slices hold {stored} elements of {math.prod(shape)}")
+    if len(regions) == 1:
+        return read(slices[0])
+    # All parts are read before there is room for the whole: what only declares them takes none.
+    pieces = [read(extents) for extents in slices]
+    value = np.empty(shape, pieces[0].dtype)
+    filled = np.zeros(shape, np.bool_)
+    for piece, part in zip(pieces, regions, strict=True):
+        where = tuple(slice(start, start + length) for start, length in part)
+        if filled[where].any():
+            raise CorruptError("its slices overlap")
+        value[where], filled[where] = piece, True
+    return value
+
+
+def region(shape: tuple[int, ...], extents: Extents) -> Extents:
+    """Return the extents with every length a number, checked against the shape."""
+    if len(extents) != len(shape):
+        raise CorruptError(f"a slice has {len(extents)} axes, the variable {len(shape)}")
+    part = tuple(
+        Extent(start, size - start if length == WHOLE_AXIS else length)
+        for (start, length), size in zip(extents, shape, strict=True)
+    )
+    for (start, length), size in zip(part, shape, strict=True):
+        if start < 0 or length < 0 or start + length > size:
+            raise CorruptError(f"a slice reaches from {start} to {start + length} of {size}")
+    return part

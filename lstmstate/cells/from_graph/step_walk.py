@@ -1,6 +1,6 @@
-"""The operations of a cell's step that its recognition does not explain.
+"""The walk through a cell's step, which reports operations that its recognition does not explain.
 
-A cell's options are read at a few places of its step. This walk goes through the whole step, from
+A cell's options are read at a few places of its step. The walk goes through the whole step, from
 the new state back to the old one, to the input and to the variables. Each operation on the way has
 to be one that the cell has at that place. All others are reported, and the options that are read at
 their places become unknown.
@@ -16,10 +16,10 @@ from lstmstate.cells.cell import Cell
 from lstmstate.cells.families import row_of
 from lstmstate.cells.from_graph.activations import find_activation
 from lstmstate.cells.from_graph.graph_cell import GraphCell, GraphStep
+from lstmstate.cells.from_graph.loop_states import FED, SPLITS, next_of
 from lstmstate.cells.from_graph.options import PRODUCTS, normalises, projections
-from lstmstate.cells.from_graph.state_origin import FED, SPLITS, next_of
+from lstmstate.cells.from_graph.step_walk_marks import BETWEEN, WORDS, Memory, StepPlace
 from lstmstate.cells.from_graph.value_sources import ELEMENTS, SHAPES, Sources
-from lstmstate.cells.from_graph.walk_memory import BETWEEN, WORDS, Memory, Place
 from lstmstate.cells.shapes import PEEPHOLES
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
@@ -48,33 +48,33 @@ _TERMS = PRODUCTS | ADDING | CUTS  # in the sum before an activation
 _BY_NUMBER = ADDING | _SCALING | CLIPS | {"Sub", "Pow"}
 
 
-_C = Place("state", "c", ("cell_clip",))
-_M = Place("state", "m", ("proj_clip",))
-_X = Place("x", "x")
-_INPUT = Place("input", "x and m")
-_WEIGHT = Place("weight", "a weight")
-_BIAS = Place("weight", "a weight", ("forget_bias",))  # one that is added to the forget gate
-_PEEPHOLE = Place("peephole", "c")
-_OUT = Place("out", "the output", ("activation", "cell_clip"))
+_C = StepPlace("state", "c", ("cell_clip",))
+_M = StepPlace("state", "m", ("proj_clip",))
+_X = StepPlace("x", "x")
+_INPUT = StepPlace("input", "x and m")
+_WEIGHT = StepPlace("weight", "a weight")
+_BIAS = StepPlace("weight", "a weight", ("forget_bias",))  # one that is added to the forget gate
+_PEEPHOLE = StepPlace("peephole", "c")
+_OUT = StepPlace("out", "the output", ("activation", "cell_clip"))
 # The state that is read at a place; elsewhere only a reported operation leads to a state.
 _READ = {_C: _C, _M: _M, _INPUT: _M, _PEEPHOLE: _C}
 _GATES = {
-    "i": Place("gate", "the input gate", ("recurrent_activation",)),
-    "f": Place("gate", "the forget gate", ("recurrent_activation",)),
-    "o": Place("gate", "the output gate", ("recurrent_activation",)),
-    "j": Place("gate", "the new input", ("activation",)),
+    "i": StepPlace("gate", "the input gate", ("recurrent_activation",)),
+    "f": StepPlace("gate", "the forget gate", ("recurrent_activation",)),
+    "o": StepPlace("gate", "the output gate", ("recurrent_activation",)),
+    "j": StepPlace("gate", "the new input", ("activation",)),
 }
-_ACTIVATED = Place("out", "c", _OUT.options)
+_ACTIVATED = StepPlace("out", "c", _OUT.options)
 # Before their activations, and all joined before they are cut apart.
 _SUMS = {
-    place.words: Place("sum", place.words, ("forget_bias",) if gate == "f" else ())
+    place.words: StepPlace("sum", place.words, ("forget_bias",) if gate == "f" else ())
     for gate, place in _GATES.items()
 }
 _FORGET, _OUTPUT = (_SUMS[_GATES[letter].words] for letter in "fo")
-_ALL = Place("sum", "the gates", ("forget_bias",))
+_ALL = StepPlace("sum", "the gates", ("forget_bias",))
 
 
-_Way = tuple[Place, Node]  # the next node, and its place
+_Way = tuple[StepPlace, Node]  # the next node, and its place
 
 
 def _is_rounded(node: Node) -> bool:
@@ -95,7 +95,7 @@ def number_in(graph: Graph, node: Node, given: Iterable[Node]) -> str | None:
 Words = tuple[str, str | None, str]  # an operation, by what, and on what
 
 
-class Walk:
+class StepWalk:
     """A walk through the steps of one cell."""
 
     def __init__(
@@ -113,7 +113,7 @@ class Walk:
         self._cell = cell
         self._wired = wired
         self._roles = roles
-        self._queue: deque[tuple[Place, Node]] = deque()
+        self._queue: deque[tuple[StepPlace, Node]] = deque()
         self._memory = Memory()
         self._c_new = ""  # of the step
         self._of_family = row_of(cell.family).step_operations
@@ -217,7 +217,7 @@ class Walk:
 
     # ---- the walk
 
-    def _go(self, place: Place, node: Node) -> None:
+    def _go(self, place: StepPlace, node: Node) -> None:
         if self._memory.is_first(place, node.name):
             self._queue.append((place, node))
 
@@ -228,7 +228,7 @@ class Walk:
             for following, before in self._read(place, node):
                 self._go(following, before)
 
-    def _read(self, place: Place, node: Node) -> Iterable[_Way]:
+    def _read(self, place: StepPlace, node: Node) -> Iterable[_Way]:
         """Return the next nodes after an operation; report one that its place does not have."""
         made, given = self._sources.of(node), self._operands(node)
         if not made or self._is_end(place, node, given):
@@ -246,10 +246,10 @@ class Walk:
             found = [(place, before) for before in given]
         return self._report(place, node) if found is None else found
 
-    def _is_of_family(self, place: Place, node: Node) -> bool:
+    def _is_of_family(self, place: StepPlace, node: Node) -> bool:
         return node.op in self._of_family.get(place.kind, ())
 
-    def _is_end(self, place: Place, node: Node, given: list[Node]) -> bool:
+    def _is_end(self, place: StepPlace, node: Node, given: list[Node]) -> bool:
         """Whether the operations before a value are outside of the step, or are walked anyway."""
         if node.op.startswith(ELEMENTS):
             return True
@@ -286,7 +286,7 @@ class Walk:
         made = (self._sources.of(before) for before in given)
         return self._sources.is_made(node) or any(one & Sources.STATE for one in made)
 
-    def _at_state(self, place: Place, node: Node) -> list[_Way] | None:
+    def _at_state(self, place: StepPlace, node: Node) -> list[_Way] | None:
         """A state: the result of a step, selected, clipped, projected, or cut out of a flat one."""
         if node.name in self._halves:
             return self._report(place, node, ends=True)
@@ -323,7 +323,7 @@ class Walk:
         made = walk.through(self._graph, given[0], IDENTITIES | CLIPS)
         return made is not None and made.op in PRODUCTS and self._sources.is_made(made)
 
-    def _at_x(self, place: Place, node: Node) -> list[_Way] | None:
+    def _at_x(self, place: StepPlace, node: Node) -> list[_Way] | None:
         """An input: an element of a sequence, or the output of another cell."""
         if self._sources.is_made(node):
             return []
@@ -336,7 +336,7 @@ class Walk:
         has_note = node.op in ADDING and self._wired.takes_sum
         return [] if has_note or names.wrapper(self._cell.name) else None
 
-    def _at_input(self, _place: Place, node: Node) -> list[_Way] | None:
+    def _at_input(self, _place: StepPlace, node: Node) -> list[_Way] | None:
         """The factor of a kernel: the input and the old m, joined or alone."""
         if node.op in JOINING | CUTS:
             return [self._into(before) for before in self._operands(node)]
@@ -348,7 +348,7 @@ class Walk:
         """Return the place of an input of a product, with the input."""
         return self._taken.get(node.name, _INPUT), node
 
-    def _at_weight(self, place: Place, node: Node) -> list[_Way] | None:
+    def _at_weight(self, place: StepPlace, node: Node) -> list[_Way] | None:
         """A value made of variables alone: its parts, joined or cut."""
         if node.op in VARIABLE_OPS:
             return []
@@ -356,13 +356,13 @@ class Walk:
             return [(place, before) for before in self._operands(node)]
         return None
 
-    def _at_peephole(self, _place: Place, node: Node) -> list[_Way] | None:
+    def _at_peephole(self, _place: StepPlace, node: Node) -> list[_Way] | None:
         """The c that a peephole sees: the old one, or the new one behind its clip."""
         if self._halves.get(node.name) == "c":
             return []
         return [] if self._memory.get(BETWEEN, node.name) else [(_C, node)]
 
-    def _at_out(self, place: Place, node: Node) -> list[_Way] | None:
+    def _at_out(self, place: StepPlace, node: Node) -> list[_Way] | None:
         """The factor of the output gate: the new c, clipped, normed and after its activation."""
         if self._halves.get(node.name) == "c":
             return []
@@ -380,7 +380,7 @@ class Walk:
             return [(place, before) for before in self._operands(node)]
         return None
 
-    def _at_gate(self, place: Place, node: Node) -> list[_Way] | None:
+    def _at_gate(self, place: StepPlace, node: Node) -> list[_Way] | None:
         """A gate: the activation of a sum."""
         if place is _GATES["i"] and self._is_rest(node):
             return [(_GATES["f"], before) for before in self._operands(node)]
@@ -411,7 +411,7 @@ class Walk:
             and walk.scalar(self._graph, walk.operand(self._graph, node, 0)) == 1
         )
 
-    def _at_sum(self, place: Place, node: Node) -> list[_Way] | None:
+    def _at_sum(self, place: StepPlace, node: Node) -> list[_Way] | None:
         """The sum before an activation: of products, biases and peepholes, normed or not."""
         given = self._operands(node)
         normed = self._before_norm(node)
@@ -425,7 +425,7 @@ class Walk:
             return [(_ALL if node.op in SPLITS else place, before) for before in given]
         return self._at_scaled(place, given) if node.op == "Mul" else None
 
-    def _at_scaled(self, place: Place, given: list[Node]) -> list[_Way] | None:
+    def _at_scaled(self, place: StepPlace, given: list[Node]) -> list[_Way] | None:
         """A term before a gate that is a row of weights times a state: a peephole, or Indy's m."""
         for weight, other in (given[:2], given[1::-1]):
             role = self._role(weight)
@@ -444,7 +444,7 @@ class Walk:
             return False
         return made.name == self._c_new or (BETWEEN, made.name) in self._memory.left
 
-    def _is_term(self, place: Place, term: Node) -> bool:
+    def _is_term(self, place: StepPlace, term: Node) -> bool:
         """Whether a sum before a gate may have this term."""
         if self._sources.of(term) == Sources.WEIGHT:
             return self._is_own(term)
@@ -514,7 +514,7 @@ class Walk:
 
     # ---- reports
 
-    def _report(self, place: Place, node: Node, *, ends: bool = False) -> list[_Way]:
+    def _report(self, place: StepPlace, node: Node, *, ends: bool = False) -> list[_Way]:
         """Note an operation that a place does not have, and go on behind it."""
         given = self._operands(node)
         main = [one for one in given if self._sources.of(one) & ~Sources.WEIGHT]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
-    from lstmstate.engines.network import Array
+    from lstmstate.engines.canonical_network import Array
     from lstmstate.model.loaded_network import Loaded
     from lstmstate.recurrence.graph_network import GraphNetwork
     from lstmstate.state.state import State, StateLike
@@ -200,7 +200,7 @@ class LSTMNetwork(NetworkLoader, metaclass=Brief):
         if self.model is None:
             problem = "the initial state is unknown: there is no graph next to the checkpoint"
             raise UnsupportedError(problem, path=self._path)
-        starts = self.starts(feeds, batch or 1, steps)
+        starts = self._initial_states(feeds, batch or 1, steps)
         if any(one.is_of_sizes for one in starts):
             raise UnsupportedError(
                 "the graph computes its initial state from the size of x",

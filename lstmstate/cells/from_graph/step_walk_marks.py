@@ -1,4 +1,4 @@
-"""Marks that walks through the steps of a cell leave at nodes."""
+"""The places in a step, and the marks that walks through steps leave at nodes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from lstmstate.checkpoint.graph_node import Node
 
 
-class Place:
+class StepPlace:
     """A place in a step.
 
     Attributes:
-        kind: the operations it has: the method of `Walk` that reads it.
+        kind: the operations it has: the method of `StepWalk` that reads it.
         words: its name for users.
         options: those that are read there.
     """
@@ -22,7 +22,7 @@ class Place:
         self.options = options
 
 
-Mark = tuple[Place | str, str]  # the place of a node, or the kind of finding
+Mark = tuple[StepPlace | str, str]  # the place of a node, or the kind of finding
 BETWEEN = "between"  # a clip or norm of a new c, before its function
 WORDS = "words"  # of its report
 
@@ -44,14 +44,14 @@ class Memory:
         """Begin another walk."""
         self.asked, self.left = {}, {}
 
-    def get(self, what: Place | str, name: str) -> object:
+    def get(self, what: StepPlace | str, name: str) -> object:
         """Return the mark at a node, None if there is none."""
         found = self._all.get((what, name))
         if (what, name) not in self.left:
             self.asked[what, name] = found
         return found
 
-    def is_first(self, place: Place, name: str) -> bool:
+    def is_first(self, place: StepPlace, name: str) -> bool:
         """Return whether a node is seen at a place for the first time.
 
         A later walk that meets it again finds less, never more.
@@ -61,7 +61,7 @@ class Memory:
         self.leave(place, name)
         return True
 
-    def leave(self, what: Place | str, name: str, value: object = True) -> None:
+    def leave(self, what: StepPlace | str, name: str, value: object = True) -> None:
         """Leave a mark at a node."""
         self._all[what, name] = self.left[what, name] = value
 

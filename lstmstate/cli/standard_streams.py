@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 
-class Stream(io.FileIO):
+class _Descriptor(io.FileIO):
     """A descriptor that writes all that it gets; after a failure the rest goes nowhere.
 
     Attributes:
@@ -45,9 +45,9 @@ class Stream(io.FileIO):
 
 
 def open_text(descriptor: int, encoding: str, *, by_line: bool, closes: bool = False) -> TextIO:
-    """Return a text file over a `Stream`; characters that it cannot encode become escapes."""
+    """Return a text file over a `_Descriptor`; characters that it cannot encode become escapes."""
     return io.TextIOWrapper(
-        io.BufferedWriter(Stream(descriptor, "w", closefd=closes)),
+        io.BufferedWriter(_Descriptor(descriptor, "w", closefd=closes)),
         encoding,
         errors="backslashreplace",
         line_buffering=by_line,
@@ -78,4 +78,4 @@ def failure_of_stdout() -> OSError | None:
     """Write what stdout still has; return its first failure, None without one."""
     sys.stdout.flush()
     stream = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
-    return stream.failure if isinstance(stream, Stream) else None
+    return stream.failure if isinstance(stream, _Descriptor) else None

@@ -32,7 +32,7 @@ from lstmstate.errors import (
     nearest,
     printable,
 )
-from lstmstate.model.network import LSTMCell, LSTMNetwork, LSTMStack
+from lstmstate.model.lstm_network import LSTMCell, LSTMNetwork, LSTMStack
 from lstmstate.model.network_loader import Origin
 from lstmstate.type_names import TYPE_CHECKING, TypeVar
 
@@ -50,7 +50,7 @@ _LISTED = 30  # names in an error; a stack of both directions and twelve layers 
 _T = TypeVar("_T")
 
 
-class Named(dict[str, _T]):
+class NamedMapping(dict[str, _T]):
     """A mapping by name that names the nearest keys if it lacks one.
 
     Args:
@@ -89,7 +89,9 @@ class RecognisedCheckpoint:
         self.format = self.files.format
         self._values: dict[str, NDArray[np.generic]] = {}
         self._networks: dict[str, LSTMNetwork] = {}
-        self.variables: dict[str, Variable] = Named("variable", self.prefix, self.files.variables)
+        self.variables: dict[str, Variable] = NamedMapping(
+            "variable", self.prefix, self.files.variables
+        )
         self.files.variables = self.variables
 
     @property
@@ -135,13 +137,13 @@ class RecognisedCheckpoint:
     def cells(self) -> dict[str, LSTMCell]:
         """The LSTM cells by the scope of their variables; those of a network in its order."""
         found = {name: LSTMCell(cell, self._origin) for name, cell in self._cells.items()}
-        return Named("cell", self.prefix, found)
+        return NamedMapping("cell", self.prefix, found)
 
     @cached_property
     def stacks(self) -> dict[str, LSTMStack]:
         """The stacks and the pairs of directions, by name."""
         found = {stack.name: LSTMStack(stack, self._origin) for stack in self._found.stacks}
-        return Named("stack", self.prefix, found)
+        return NamedMapping("stack", self.prefix, found)
 
     @cached_property
     def routes(self) -> list[Route]:
@@ -198,15 +200,15 @@ class RecognisedCheckpoint:
     @cached_property
     def states(self) -> dict[str, SavedState]:
         """The states in variables, by the name of the variable."""
-        from lstmstate.cells.saved_states import saved_states
+        from lstmstate.cells.find_saved_states import find_saved_states
 
         try:
-            found = saved_states(self._found, self._found.graph)
+            found = find_saved_states(self._found, self._found.graph)
         except UnsupportedError as error:
             graph = self.files.location.graph
             self.files.notes.append(f"{graph}: {error}; states are found by name alone")
-            found = saved_states(self._found, None)
-        return Named("saved state", self.prefix, {state.variable: state for state in found})
+            found = find_saved_states(self._found, None)
+        return NamedMapping("saved state", self.prefix, {state.variable: state for state in found})
 
     @property
     def candidates(self) -> list[str]:

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lstmstate.cli import COMMANDS, CONTEXT, HELP, load
+from lstmstate.cli import COMMANDS, CONTEXT, EXIT_CODES, HELP, load
 
 if TYPE_CHECKING:
-    from lstmstate.cli.command import Command, Option
+    from lstmstate.cli.command import Command, CommandOption
 
 
 class _Value(click.ParamType[Any] if TYPE_CHECKING else click.ParamType):  # type: ignore[misc]
     """A value that a function returns, or a ValueError with the problem."""
 
-    def __init__(self, option: Option) -> None:
+    def __init__(self, option: CommandOption) -> None:
         self.name = option.metavar or "VALUE"
         self._option = option
 
@@ -75,12 +75,15 @@ class _Commands(click.Group):
         formatter.write(HELP)
 
 
-@click.group(cls=_Commands, context_settings=CONTEXT)
+_ABOUT = f"""\
+Reads TensorFlow 1.x checkpoints without TensorFlow: lists the LSTM cells in a checkpoint, converts
+their states, and runs them over data.
+
+{EXIT_CODES}
+"""
+
+
+@click.group(cls=_Commands, context_settings=CONTEXT, help=_ABOUT)
 @click.version_option(None, "-V", "--version", package_name="lstmstate")
 def cli() -> None:
-    """Reads TensorFlow 1.x checkpoints without TensorFlow: lists the LSTM cells in a checkpoint,
-    converts their states, and runs them over data.
-
-    Exit codes: 0 done, 1 the answer is "no", 2 wrong command line, 3 a file could not be used, 4
-    some of several files could not be used, 130 interrupted.
-    """
+    """Group the commands: for completion and the documentation."""

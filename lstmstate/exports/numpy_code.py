@@ -1,12 +1,12 @@
-"""A program that runs the weights of each gate in NumPy alone, for people to read."""
+"""Functions that run the weights of each gate in NumPy alone, as Python code for people to read."""
 
 from __future__ import annotations
 
 import math
 from textwrap import indent
 
+from lstmstate.engines.canonical_network import CanonicalCell, Network
 from lstmstate.engines.gate_weights import gate_weights
-from lstmstate.engines.network import Arithmetic, Network
 from lstmstate.exports.cell_calls import calls, named_scopes
 
 # By the names of `cells.activations`: the function, or the value of one for z.
@@ -27,30 +27,6 @@ _FORMULAS = {
     "softsign": "z / (1 + abs(z))",
     "erf": "np.vectorize(math.erf, otypes=[z.dtype])(z)",
 }
-_SCRIPT = '''\
-"""LSTM cells in NumPy. Their weights are in the .npz file next to this one, gate by gate.
-
-    python PROGRAM.py x.npy outputs.npz [state.npz]
-
-x is [batch, time, {inputs}]. From Python: `outputs, state = run(x)`, and again `run(x, state)`.
-"""
-
-{imports}import sys
-from pathlib import Path
-
-import numpy as np
-
-with np.load(Path(__file__).with_suffix(".npz")) as file:
-    weights = dict(file)
-
-
-{functions}
-
-if __name__ == "__main__":
-    path, to, *before = sys.argv[1:]
-    y, after = run(np.load(path), np.load(before[0]) if before else None)
-    np.savez(to, outputs=y, **after)
-'''
 _NORM = """\
 def norm(w, gate, z, epsilon):
     z = z - z.mean(-1, keepdims=True)
@@ -110,21 +86,8 @@ _NARROW = """\
 """
 
 
-def script(network: Network) -> str:
-    """Return a module with the function `run`, which is a program, too.
-
-    The weights are those of the target gates, in an npz of its name.
-    """
-    text = functions(network)
-    return _SCRIPT.format(
-        imports="import math\n" if "math." in text else "",
-        inputs=network.first.input_size,
-        functions=text,
-    )
-
-
 def functions(network: Network) -> str:
-    """Return the functions of the program: the step of each kind of cell, and `run`."""
+    """Return the code of the functions: the step of each kind of cell, and `run`."""
     steps: dict[str, str] = {}  # the lines of a step, and its name
     of_cells = []
     for cell in network.cells:
@@ -164,11 +127,11 @@ def _run(network: Network, steps: list[str] | None) -> str:
     )
 
 
-def _activations(cell: Arithmetic) -> set[str]:
+def _activations(cell: CanonicalCell) -> set[str]:
     return {cell.candidate, cell.activation, cell.recurrent_activation}
 
 
-def _lines(cell: Arithmetic) -> str:
+def _lines(cell: CanonicalCell) -> str:
     """Return the lines of a cell's step: c' = f * c + i * j, m' = o * activation(c')."""
     weights = gate_weights(cell)
 

@@ -1,4 +1,4 @@
-"""The options of a cell, settled from the evidence in its files.
+"""The options of a cell, from the evidence in its files.
 
 The strongest evidence comes first: unexplained operations of the graph that act on an option,
 values that the graph shows, facts and defaults of the family. For a run, `engines.run_options` puts
@@ -25,7 +25,7 @@ def take_strongest(*evidence: Option | None) -> Option:
     return next((one for one in evidence if one is not None), UNKNOWN)
 
 
-def settle_options(
+def options_from_files(
     family: Family, shown: Mapping[str, Option] | None = None, unread: Collection[str] = ()
 ) -> dict[str, Option]:
     """Return the options of a cell.

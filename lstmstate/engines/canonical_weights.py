@@ -17,7 +17,7 @@ from lstmstate.cells.families import row_of
 from lstmstate.cells.shapes import PEEPHOLES
 from lstmstate.cells.weight_stats import weight
 from lstmstate.checkpoint.dtypes import NUMPY_FLOATS
-from lstmstate.engines.network import Arithmetic, Array, Norm, split_gates
+from lstmstate.engines.canonical_network import Array, CanonicalCell, Norm, split_gates
 from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -55,13 +55,13 @@ def _real(role: str, value: NDArray[np.generic]) -> Array:
     return cast("Array", value)
 
 
-def arithmetic(cell: Cell, read: Read, settled: Mapping[str, Value]) -> Arithmetic:
+def canonical_cell(cell: Cell, read: Read, settled: Mapping[str, Value]) -> CanonicalCell:
     """Return the canonical weights and options of a cell.
 
     Args:
         read: returns the value of a variable.
         settled: forget_bias, cell_clip, proj_clip, activation, recurrent_activation and
-            peepholes, from `options.settle`.
+            peepholes, from `run_options.settle_run_options`.
 
     Raises:
         UnsupportedError: the cell is of a family, or of a dtype, that is not run.
@@ -87,7 +87,7 @@ def arithmetic(cell: Cell, read: Read, settled: Mapping[str, Value]) -> Arithmet
     _refuse_missing(cell, peepholes=bool(settled["peepholes"]))
     try:
         with np.errstate(all="ignore"):  # an overflow becomes Inf or NaN in the weights
-            found = Arithmetic(**(_common(stored, settled) | FORMS[row.form](stored)))
+            found = CanonicalCell(**(_common(stored, settled) | FORMS[row.form](stored)))
     except LstmstateError:  # a value that cannot be read
         raise
     except (KeyError, ValueError, TypeError, IndexError) as error:
@@ -109,7 +109,7 @@ def _refuse_missing(cell: Cell, *, peepholes: bool) -> None:
             raise CorruptError(f"it has no {missing[0]}", tensor=cell.name)
 
 
-def _check_shapes(found: Arithmetic) -> Arithmetic:
+def _check_shapes(found: CanonicalCell) -> CanonicalCell:
     """Return a cell with all parts in the dtype of its kernel, of the shapes that it needs.
 
     Raises:

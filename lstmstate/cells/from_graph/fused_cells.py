@@ -7,7 +7,7 @@ import math
 from lstmstate.cells.cell import UNKNOWN, Option
 from lstmstate.cells.from_graph.activations import operand
 from lstmstate.cells.from_graph.graph_cell import GraphCell
-from lstmstate.cells.from_graph.initial_state import batch_size
+from lstmstate.cells.from_graph.initial_state_source import batch_size
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.fused_ops import BLOCK_C, BLOCK_M, BLOCK_OPS, block_options
 from lstmstate.checkpoint.graph import Graph

@@ -1,4 +1,4 @@
-"""Canonical weights of LSTM cells, networks of cells, and the protocol of engines."""
+"""Canonical cells with their weights, networks of such cells, and the protocol of engines."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Norm(NamedTuple):
     beta: Array
 
 
-class Arithmetic(NamedTuple):
+class CanonicalCell(NamedTuple):
     """The weights and options of a cell, in one form for all families.
 
     I input_size, H num_units, R the width of m, G the number of gates:
@@ -104,12 +104,12 @@ class Arithmetic(NamedTuple):
         units = int(self.kernel.shape[1]) // len(self.gates)
         return StateWidths(units, units if self.projection is None else self.projection.shape[1])
 
-    def with_input_size(self, size: int) -> Arithmetic:
+    def with_input_size(self, size: int) -> CanonicalCell:
         """Return the same cell with weights of zero for the columns of x that it ignores."""
         rows = np.zeros((size - self.input_size, self.kernel.shape[1]), self.dtype)
         return self._replace(kernel=np.concatenate([self.kernel, rows])) if len(rows) else self
 
-    def in_float64(self) -> Arithmetic:
+    def in_float64(self) -> CanonicalCell:
         """Return the same cell with weights in float64."""
 
         def wide(values: Array) -> Array:
@@ -127,7 +127,7 @@ class Arithmetic(NamedTuple):
 
 # Cells that feed one another; one chain, or one that runs forward and one that runs backward
 # over the same input, whose outputs are joined.
-Chain = tuple[Arithmetic, ...]
+Chain = tuple[CanonicalCell, ...]
 Stage = tuple[Chain, ...]
 
 
@@ -141,7 +141,7 @@ class Network(NamedTuple):
     stages: tuple[Stage, ...]
 
     @property
-    def cells(self) -> tuple[Arithmetic, ...]:
+    def cells(self) -> tuple[CanonicalCell, ...]:
         """All cells: stage by stage, the forward chain before the backward one."""
         return tuple(cell for stage in self.stages for chain in stage for cell in chain)
 
@@ -156,7 +156,7 @@ class Network(NamedTuple):
         return self.is_bidirectional
 
     @property
-    def first(self) -> Arithmetic:
+    def first(self) -> CanonicalCell:
         """The cell that the input goes into."""
         return self.stages[0][0][0]
 

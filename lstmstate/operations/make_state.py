@@ -11,7 +11,7 @@ from lstmstate.operations.convert import Conversion, default_kind, write_state
 from lstmstate.operations.state_files import in_memory
 from lstmstate.state.formats.registry import kind_to_write
 from lstmstate.state.layouts import LAYOUTS
-from lstmstate.state.stream import Stream
+from lstmstate.state.state_stream import StateStream
 
 if TYPE_CHECKING:
     from lstmstate.model.checkpoint import LSTMCheckpoint
@@ -54,7 +54,7 @@ def state_of_network(ckpt: LSTMCheckpoint, request: StateRequest) -> Conversion:
         options = RunOptions(given={"assume_defaults": True})
         state = network.load(options).zero_state(request.batch or 1)
     layout = LAYOUTS[request.layout]
-    stream = Stream(in_memory(state, ckpt.prefix), layout)
+    stream = StateStream(in_memory(state, ckpt.prefix), layout)
     default = default_kind(layout, stream.structure)
     kind = kind_to_write(request.target, request.kind, default, compress=request.compress)
     write = partial(

@@ -34,7 +34,7 @@ def ignore(nbytes: int) -> None:
     """Take no notice of progress."""
 
 
-class Stream:
+class StateStream:
     """A state that is read in parts, once, and can be asked for in any layout.
 
     Args:

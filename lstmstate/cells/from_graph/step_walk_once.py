@@ -1,14 +1,14 @@
-"""The explanation of many steps: those that are alike are walked through once."""
+"""The walk through many steps: those that are alike are walked through once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property, partial
 
-from lstmstate.cells.from_graph.alike_steps import Kind, Kinds, Places, Reading
+from lstmstate.cells.from_graph.alike_steps import Places, Reading, StepKind, StepKinds
 from lstmstate.cells.from_graph.graph_cell import GraphStep
-from lstmstate.cells.from_graph.unexplained import Walk
-from lstmstate.cells.from_graph.walk_memory import WORDS, Mark
+from lstmstate.cells.from_graph.step_walk import StepWalk
+from lstmstate.cells.from_graph.step_walk_marks import WORDS, Mark
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.named_tuple import NamedTuple
 
@@ -33,13 +33,13 @@ class _Walked(NamedTuple):
     named: set[str]
 
 
-class WalkOnce(Walk):
+class StepWalkOnce(StepWalk):
     """A walk through the steps of one cell that leaves out steps like one before."""
 
     @cached_property
-    def _kinds(self) -> Kinds[_Walked]:
+    def _kinds(self) -> StepKinds[_Walked]:
         """The kinds of steps that were walked through."""
-        return Kinds(self._graph)
+        return StepKinds(self._graph)
 
     def through(self, step: GraphStep) -> None:
         """Walk through a step, unless a known one without new findings is like it."""
@@ -61,7 +61,7 @@ class WalkOnce(Walk):
             named = {part for each in words if isinstance(each, tuple) for part in each}
             known_of = self._known(met.values())
             like = _Walked(step, known_of, noted, asked, left, named & met.keys())
-            self._kinds.add(step.m, Kind(reading, like))
+            self._kinds.add(step.m, StepKind(reading, like))
 
     def _is_like(self, step: GraphStep, like: _Walked, there: Places) -> bool:
         """Whether a walk through a step would be like that through another one."""

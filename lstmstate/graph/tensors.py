@@ -1,4 +1,4 @@
-"""Tensors of a graph, and steps along its edges from one to another."""
+"""Tensors of a graph, the outputs of its nodes, and walks from one to another."""
 
 from __future__ import annotations
 

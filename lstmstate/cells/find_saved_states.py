@@ -15,7 +15,7 @@ from lstmstate.cells.from_graph.state_variables import find_kept_states
 Fits = dict[str, dict[int | None, list[Cell]]]  # layout → width → the cells with such a state
 
 
-def saved_states(found: Recognition, view: GraphView | None) -> list[SavedState]:
+def find_saved_states(found: Recognition, view: GraphView | None) -> list[SavedState]:
     """Return the variables that hold a state of one of the cells.
 
     A state is not a trainable variable, not a slot and not part of a cell, has a batch before its

@@ -1,10 +1,8 @@
-"""The source of a cell's state: its tensor, its variable, its loop."""
+"""States in loops: carried from step to step, and cut out of wider tensors."""
 
 from __future__ import annotations
 
-import math
-
-from lstmstate.cells.cell import UNKNOWN, Option
+from lstmstate.cells.cell import Option
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.dtypes import FLOATS
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
@@ -12,7 +10,6 @@ from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.op_sets import (
     ENTERS,
     IDENTITIES,
-    JOINING,
     MERGES,
     NEXTS,
     PASSING,
@@ -24,7 +21,6 @@ from lstmstate.checkpoint.op_sets import (
 SPLITS = {"Split": 1, "SplitV": 0}  # op → the input that is cut
 CUT_INPUT = {**SPLITS, "Slice": 0, "StridedSlice": 0}
 FED = frozenset({"Placeholder", "PlaceholderV2", "PlaceholderWithDefault"})
-_RESHAPING = frozenset({"ExpandDims", "Reshape", "Cast"})
 
 
 def is_carried(graph: Graph, node: Node | None) -> bool:
@@ -42,7 +38,7 @@ def is_carried(graph: Graph, node: Node | None) -> bool:
 
 def is_state(graph: Graph, node: Node) -> bool:
     """Whether a value is carried by a loop, or starts from zeros or a variable."""
-    made, _ = initial(graph, node)
+    made = _skip_cuts(graph, node)
     return is_carried(graph, node) or (
         made is not None and made.op in VARIABLE_OPS | {"Fill", "Const"}
     )
@@ -72,16 +68,14 @@ def is_float(graph: Graph, node: Node) -> bool:
     return not known or known[0] in FLOATS
 
 
-def initial(graph: Graph, state: Node | None) -> tuple[Node | None, bool]:
-    """Return the source of a state before the first step, and whether it is columns of that."""
-    cut = False
+def _skip_cuts(graph: Graph, state: Node) -> Node | None:
+    """Return the source of a state before it was cut out of a wider one."""
     node = walk.through(graph, state)
     for _ in range(4):  # a flat state of a stack is cut twice
         if node is None or not (is_column_cut(graph, node) or _is_part(node)):
             break
-        cut = True
         node = walk.through(graph, walk.operand(graph, node, CUT_INPUT.get(node.op, 0)))
-    return node, cut
+    return node
 
 
 def _is_part(node: Node) -> bool:
@@ -105,20 +99,6 @@ def is_column_cut(graph: Graph, state: Node) -> bool:
         axis = walk.scalar(graph, walk.operand(graph, state, 0 if state.op == "Split" else 2))
         return axis in (1, -1)
     return False
-
-
-def first_size(graph: Graph, dims: Node | None) -> Option:
-    """Return the first number of a shape that a graph joins."""
-    dims = walk.through(graph, dims)
-    while dims is not None and dims.op in JOINING | _RESHAPING:
-        parts = walk.operands(graph, dims)
-        # Concat takes the axis first, ConcatV2 last, Pack as an attribute.
-        at = 1 if dims.op == "Concat" else 0
-        dims = walk.through(graph, parts[at]) if at < len(parts) else None
-    constant = dims.constant() if dims is not None else None
-    if constant is not None and math.isfinite(constant.values[0]):
-        return Option(int(constant.values[0]), "graph")
-    return Option(None, "graph") if dims is not None else UNKNOWN
 
 
 def frame(graph: Graph, product: Node) -> str | None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lstmstate.state.state import Array
 
 
-class Tensor(StoredArray):
+class StoredTensor(StoredArray):
     """A tensor in C order, read by position.
 
     Args:
