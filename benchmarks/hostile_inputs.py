@@ -452,6 +452,53 @@ def npz_of_too_many(folder: Path) -> None:
             archive.filelist.append(more)
 
 
+@hostile("npz, extra fields of 64 kB", "inspect {}/s.npz")
+def npz_of_extra_fields(folder: Path) -> None:
+    one = npy("<f4", (1, 2)) + bytes(8)
+    with zipfile.ZipFile(folder / "s.npz", "w") as archive:
+        for place in range(300):
+            archive.writestr(f"{place}.npy", one)
+            archive.infolist()[-1].extra = b"FB\0\0" * 16_000  # of the directory alone
+
+
+def torch_file(path: Path, program: bytes) -> None:
+    """Write the archive of a pickle and one storage of a single number."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02" + program + b".")
+        archive.writestr("a/data/0", bytes(4))
+
+
+def view(*shape: int) -> bytes:
+    """The instructions for a tensor whose elements are all the one number."""
+    sizes = b"".join(b"J" + size.to_bytes(4, "little") for size in shape)
+    name = b"(X\7\0\0\0storagectorch\nFloatStorage\nX\1\0\0\x000X\3\0\0\0cpuK\1tQ"
+    hooks = b"\x89ccollections\nOrderedDict\n)R"
+    steps = b"(" + b"K\0" * len(shape) + b"t"
+    function = b"ctorch._utils\n_rebuild_tensor_v2\n("
+    return function + name + b"K\0(" + sizes + b"t" + steps + hooks + b"tR"
+
+
+@hostile("pt, views of one number", "inspect {}/s.pt")
+def pt_of_views(folder: Path) -> None:
+    torch_file(folder / "s.pt", b"(" + view(1 << 11, 1 << 10) * 60_000 + b"t")
+
+
+@hostile("pt, references to one part", "inspect {}/s.pt")
+def pt_of_references(folder: Path) -> None:
+    torch_file(folder / "s.pt", view(2, 2) + b"q\0(" + b"h\0" * (9 * MB) + b"t")
+
+
+@hostile("pt, instructions", "inspect {}/s.pt")
+def pt_of_instructions(folder: Path) -> None:
+    torch_file(folder / "s.pt", b"N0" * (9 * MB) + b"N")
+
+
+@hostile("safetensors, header of lists", "inspect {}/s.safetensors")
+def safetensors_of_lists(folder: Path) -> None:
+    header = b'{"c":[' + b"[]," * 5_000_000 + b"[]]}"
+    (folder / "s.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+
+
 @hostile("h5, 4 GB that are not stored", *H5)
 def h5_that_declares(folder: Path) -> None:
     import h5py
@@ -585,6 +632,7 @@ def v1_of_many_variables(folder: Path) -> None:
     "inspect {}/m",
     "inspect --json {}/m",
     "check --units 2 {}/m",
+    "diff {0}/m {0}/m",
     "convert --to-flat {0}/m -o {0}/out.npz",
     "run --assume-defaults {0}/m {0}/x.csv -o {0}/y.npy",
 )
@@ -595,6 +643,27 @@ def legal_index(folder: Path) -> None:
     ]
     bundle(folder / "m", many, 400 * 740_000)
     (folder / "x.csv").write_bytes(b"1,2\n")
+
+
+@hostile(
+    "legal checkpoint, 60,000 variables",
+    *(
+        command
+        for kind in ("npz", "h5", "pt", "safetensors")
+        for command in (
+            f"export --to arrays {{0}}/m -o {{0}}/out.{kind}",
+            f"inspect {{0}}/out.{kind}",
+        )
+    ),
+)
+def legal_checkpoint(folder: Path) -> None:
+    from lstmstate.checkpoint.sstable import masked_crc
+
+    crc = b"\x35" + masked_crc(bytes(400)).to_bytes(4, "little")
+    many = [
+        (b"layer_%06d/w" % place, entry((20, 5), 400 * place, tail=crc)) for place in range(60_000)
+    ]
+    bundle(folder / "m", many, 400 * 60_000)
 
 
 @hostile("legal meta, 500,000 nodes", "inspect {}/m")

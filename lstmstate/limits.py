@@ -22,6 +22,10 @@ class Rate:
         self.most = most
         self.for_bytes = for_bytes
 
+    def of(self, size: int) -> int:
+        """Return the most for a file of so many bytes."""
+        return self.most + (size // self.for_bytes if self.for_bytes else 0)
+
 
 # Messages of graphs have a field for 30 bytes. One of two bytes costs as much.
 FIELDS = Rate("protobuf fields", 250_000, 10)
@@ -152,6 +156,10 @@ MAX_DIAGONAL_BYTES = 256 * MIB
 # npy.
 MAX_TABLE_BYTES = 256 * MIB
 
+# Extra fields of a member in the directory of an archive: sizes beyond 4 GiB, dates, and padding
+# to 64 bytes.
+MAX_EXTRA_BYTES = 256
+
 # Arrays, tuples and lists of a pickled state: a stack of a thousand cells has some 3,000. They
 # are counted each time they are reached, because a few bytes can refer to a part over and over.
 MAX_PICKLE_PARTS = 20_000
@@ -165,13 +173,18 @@ MAX_PICKLE_DEPTH = 16
 # A pickle is read whole; larger states belong into an npy, npz or h5.
 MAX_PICKLE_BYTES = 1 << 30
 
-# A pickle of torch.save has some 150 bytes a tensor, and 5 a level of a dict; the values are not in
-# it.
-MAX_TORCH_PICKLE_BYTES = 16 * MIB
+# A tensor takes 320 bytes of a `.pt` at least: its values, two headers of a member, and 130 to 250
+# bytes of the pickle with up to 45 instructions. Dicts, parameters and tuples are parts, too.
+TORCH_PARTS = Rate("parts", MAX_PICKLE_PARTS, 100)
+TORCH_OPCODES = Rate("instructions", MAX_PICKLE_OPCODES, 8)
 
-# The header of a safetensors file: some 100 bytes a tensor. Brackets in JSON take 30 times their
-# bytes in memory.
-MAX_SAFETENSORS_HEADER_BYTES = 4 * MIB
+# The pickle of a `.pt` has as many bytes for each of 100,000 tensors, and their names.
+TORCH_PICKLE = Rate("bytes of the pickle", 64 * MIB)
+
+# The header of a safetensors file: some 100 bytes a tensor and its name. Each part of it, which a
+# bracket, a brace or a comma begins, takes some 130 bytes in memory; a tensor has up to ten.
+SAFETENSORS_HEADER = Rate("bytes of the header", 16 * MIB)
+MAX_SAFETENSORS_PARTS = 1_200_000
 
 # States of up to this size are read by `inspect` for their ranges without being asked.
 LOOKED_AT_BYTES = 256 * MIB

@@ -31,6 +31,7 @@ from commands import Shell, checkpoint, error, lstm_cell
 from work import few_lines, little_memory
 
 from lstmstate import limits, load_state, open_checkpoint
+from lstmstate.cells.detect import Recognition
 from lstmstate.checkpoint import Checkpoint, object_graph
 from lstmstate.checkpoint import protobuf as wire
 from lstmstate.checkpoint.graph import Graph
@@ -198,8 +199,12 @@ def test_a_checkpoint_of_more_cells_than_any_model_has_is_refused(
     values = {}
     for place in range(3):
         values |= lstm_cell(f"rnn{place}/basic_lstm_cell", 2, 3)
+    begun = []
+    of_names = Recognition._by_family
+    monkeypatch.setattr(Recognition, "_by_family", lambda one: (begun.append(one), of_names(one)))
     with pytest.raises(UnsupportedError, match="at most 2 cells"):
-        open_checkpoint(checkpoint(tmp_path / "m", values)).cells  # noqa: B018 - it is read
+        open_checkpoint(checkpoint(tmp_path / "m", values)).notes  # noqa: B018 - it is read
+    assert len(begun) == 1
 
 
 def test_the_lines_for_each_variable_are_few(tmp_path: Path, shell: Shell) -> None:

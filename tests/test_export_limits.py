@@ -11,6 +11,7 @@ from commands import Shell, checkpoint, error, in_folder, numbers
 from exported import export
 from networks import alone, cell
 
+from lstmstate import limits
 from lstmstate.errors import UnsupportedError
 
 
@@ -42,3 +43,32 @@ def test_names_are_no_markup_in_a_readme(tmp_path: Path, rng: Any) -> None:
     made = export(alone(cell(rng, 3, 4, name=name)), "gates", tmp_path / "g.npz")
     heading = made.describe().splitlines()[0]
     assert heading.startswith("# `<b>'rnn'</b>") and heading.endswith("` for arrays of each gate")
+
+
+@pytest.mark.parametrize(
+    ("ending", "rate", "most"),
+    [
+        ("npz", limits.MEMBERS, 6),
+        ("h5", limits.OBJECTS_OF_HDF5, 5),
+        ("pt", limits.MEMBERS, 6),
+        ("pt", limits.TORCH_PICKLE, 400),
+        ("safetensors", limits.MEMBERS, 2),
+        ("safetensors", limits.SAFETENSORS_HEADER, 160),
+    ],
+)
+def test_no_file_is_written_that_would_not_be_read(
+    shell: Shell,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ending: str,
+    rate: limits.Rate,
+    most: int,
+) -> None:
+    path = checkpoint(str(tmp_path / "m.ckpt"), {f"{k}/w": numbers(2) for k in range(3)})
+    target = tmp_path / f"all.{ending}"
+    monkeypatch.setattr(rate, "most", most)
+    done = shell("export", path, "--to", "arrays", "-o", target, code=3)
+    assert f"expected at most {most} {rate.unit} in such a file, got" in error(done)
+    assert not target.exists()
+    shell("export", path, "--to", "arrays", "--variable", "[01]/w", "-o", target)
+    shell("inspect", target)

@@ -14,6 +14,9 @@ import pytest
 
 from lstmstate import LSTMState, load_state, save_state
 from lstmstate.errors import LstmstateError
+from lstmstate.files.reader import ByteSource
+from lstmstate.state.formats import hdf5_reader, hdf5_writer
+from lstmstate.state.formats.array_writer import Destination, PlannedArray
 
 VALUES = np.random.default_rng(0).random((300, 8))
 
@@ -101,3 +104,51 @@ def test_a_damaged_heap_is_not_walked(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode in (0, 3)
+
+
+def open_objects(file: h5py.File) -> int:
+    kinds = h5py.h5f.OBJ_GROUP | h5py.h5f.OBJ_DATASET
+    return int(h5py.h5f.get_obj_count(file.id, kinds))
+
+
+def test_few_objects_are_open_while_a_file_is_walked(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for number in range(50):
+            file[f"{number}/a/c"] = VALUES
+    source = ByteSource(str(tmp_path / "a.h5"))
+    with h5py.File(tmp_path / "a.h5") as file:
+        found = {array.name: open_objects(file) for array in hdf5_reader._walk(file, source)}
+    assert sorted(found) == sorted(f"{number}/a/c" for number in range(50))
+    assert max(found.values()) < 5
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_few_objects_are_open_while_a_file_is_written(tmp_path: Path, *, compress: bool) -> None:
+    path = tmp_path / "a.h5"
+    path.touch()
+    shapes: dict[str, tuple[tuple[int, ...], int | None]] = {
+        **{f"{number}/w": ((4, 8), 0) for number in range(50)},
+        "none": ((0, 3), 0),
+        "never": ((0, 3), 0),
+        "scalar": ((), None),
+        "é": ((2, 0), None),
+    }
+    plans = [
+        PlannedArray(name, shape, np.dtype("f8"), axis) for name, (shape, axis) in shapes.items()
+    ]
+    writer = hdf5_writer.Hdf5Writer(Destination(str(path), str(path), plans, None, compress))
+    most = 0
+    for plan in plans:
+        values = VALUES.ravel()[: int(np.prod(plan.shape))].reshape(plan.shape)
+        parts = [values[:3], values[3:]] if plan.rows > 1 else [values] * (plan.name != "never")
+        for number, part in enumerate(parts):
+            writer.write(plan.name, 3 * number, part)
+            most = max(most, open_objects(writer._file))
+    writer.finish()
+    assert most < 4
+    with h5py.File(path) as file:
+        assert {name: file[name].shape for name in shapes} == {
+            name: shape for name, (shape, _) in shapes.items()
+        }
+        assert np.array_equal(file["7/w"], VALUES.ravel()[:32].reshape(4, 8))
+        assert (file["7/w"].compression == "gzip") == compress

@@ -5,6 +5,7 @@ The attacks on pickles are in test_pickles.py.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import zipfile
@@ -145,6 +146,25 @@ def test_a_member_that_stores_more_than_its_shape_needs(tmp_path: Path) -> None:
         archive.writestr("state.npy", member)
     with pytest.raises(CorruptError, match="it is longer than its shape allows"):
         load_state(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("is_zip64", [False, True])
+def test_long_extra_fields_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_zip64: bool
+) -> None:
+    if is_zip64:
+        monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 1)
+    data = io.BytesIO()
+    np.save(data, np.zeros((2, 3), np.float32))
+    for length, words in ((252, ""), (256, "at most 256 bytes in a member, got 260")):
+        with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+            for name in "cm":
+                archive.writestr(f"{name}.npy", data.getvalue())
+                archive.infolist()[-1].extra = b"FB" + length.to_bytes(2, "little") + bytes(length)
+        if words:
+            refused(tmp_path / "a.npz", words)
+        else:
+            load_state(tmp_path / "a.npz")
 
 
 def test_too_many_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from commands import PROJECT, SAMPLES, SUNSPOTS, Shell
 from schemas import FOLDER, maker, problems
 
 from lstmstate.cli import COMMANDS
+from lstmstate.cli.batch import print_document
 
 
 def test_the_files_are_those_that_the_script_writes() -> None:
@@ -34,6 +35,24 @@ def test_every_record_of_the_table_is_used() -> None:
     for path in FOLDER.glob("*.json"):
         used |= set(json.loads(path.read_text(encoding="utf-8"))["$defs"])
     assert used == set(maker().records())
+
+
+def test_long_lists_have_a_line_an_item_and_the_rest_is_indented(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    short: dict[str, Any] = {"a": [1, {"é\n": None, "e": [], "d": {}}], "b": (1.5, [True]), "c": ""}
+    print_document("x/1", short)
+    assert capsys.readouterr().out == json.dumps({"schema": "x/1", **short}, indent=2) + "\n"
+    long = {"results": [{"many": [{"number": k, "of": [k, {}]} for k in range(1001)]}]}
+    print_document("x/1", long)
+    printed = capsys.readouterr().out
+    assert json.loads(printed) == {"schema": "x/1", **long}
+    assert printed.splitlines()[5:7] == [
+        '        {"number": 0, "of": [0, {}]},',
+        '        {"number": 1, "of": [1, {}]},',
+    ]
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        print_document("x/1", {"a": float("nan")})
 
 
 @pytest.fixture

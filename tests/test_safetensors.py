@@ -167,11 +167,13 @@ def test_a_false_length_of_the_header(tmp_path: Path, length: int) -> None:
 
 @pytest.mark.memory(250)
 def test_a_long_header_of_brackets_is_bounded(tmp_path: Path) -> None:
-    brackets = b'{"c":[' + b"[]," * 1_000_000 + b"[]]}"
+    brackets = b'{"c":[' + b"[]," * 500_000 + b"[]]}"
     with pytest.raises(CorruptError, match="no dtype"):
         load_state(put(tmp_path / "a.safetensors", brackets))
+    with pytest.raises(UnsupportedError, match="more parts"):
+        load_state(put(tmp_path / "b.safetensors", brackets.replace(b"]}", b"]," * 700_000)))
     with pytest.raises(UnsupportedError, match="too long"):
-        load_state(put(tmp_path / "b.safetensors", b"{" + b" " * (5 << 20)))
+        load_state(put(tmp_path / "c.safetensors", b"{" + b" " * (17 << 20)))
 
 
 def test_files_cut_short_at_every_byte_are_refused(tmp_path: Path) -> None:

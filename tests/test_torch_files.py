@@ -15,6 +15,11 @@ from work import few_lines
 
 from lstmstate import LSTMState, convert, limits, load_state, save_state
 from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError
+from lstmstate.files.atomic import Outputs
+from lstmstate.files.reader import ByteSource
+from lstmstate.state.formats.array_writer import PlannedArray, open_writer
+from lstmstate.state.formats.registry import IN_ROWS, kind_to_write
+from lstmstate.state.formats.torch_reader import open_file
 
 try:
     import torch
@@ -185,17 +190,47 @@ def test_few_bytes_that_expand_to_many_are_refused(tmp_path: Path) -> None:
         b"}(" + b"".join(text(key) + b"h%c" % at for key in "0123456789") + b"uq%ca" % (at + 1)
         for at in range(12)
     )
-    with few_lines(2_000_000), pytest.raises(UnsupportedError, match="more than 20000 parts"):
+    with few_lines(2_000_000), pytest.raises(UnsupportedError, match="at most 20,0.. parts"):
         load_state(put(tmp_path / "a.pt", laughs))
     long = text("n" * 100_000)
     shared = b"}" + long + tensor(2, 3) + b"sq\0" + b"]q\1(" + b"h\0" * 10_000 + b"e"
     with few_lines(2_000_000), pytest.raises(UnsupportedError, match="names are too long"):
         load_state(put(tmp_path / "b.pt", shared))
-    views = b"}(" + b"".join(
-        text(f"cell_{number}/c") + tensor(1 << 16, 6, strides=(0, 1)) for number in range(50)
-    )
+
+
+@pytest.mark.parametrize(("count", "shape"), [(1, (1 << 19, 33)), (50, (1 << 16, 6))])
+def test_views_of_a_small_storage_share_the_bytes_that_they_may_declare(
+    tmp_path: Path, count: int, shape: tuple[int, int]
+) -> None:
+    def views(count: int) -> Path:
+        made = {f"v{k}": tensor(*shape, strides=(0, 0)) for k in range(count)}
+        return put(tmp_path / "a.pt", table(**made))
+
+    def read(path: Path) -> list[tuple[int, ...]]:
+        source = ByteSource(str(path))
+        return [array.shape for array in open_file(source).arrays]
+
     with few_lines(2_000_000), pytest.raises(UnsupportedError, match="many more bytes"):
-        load_state(put(tmp_path / "c.pt", views + b"u"))
+        read(views(count))
+    assert read(views(count // 2)) == [shape] * (count // 2)
+
+
+def test_more_tensors_are_read_from_a_larger_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits.TORCH_PARTS, "most", 5)
+    monkeypatch.setattr(limits.TORCH_OPCODES, "most", 10)
+    arrays = {f"v{k}": np.zeros(1, np.float32) for k in range(200)}
+    plans = [PlannedArray(name, (1,), np.dtype("f4")) for name in arrays]
+    with (
+        Outputs() as outputs,
+        open_writer(
+            outputs, str(tmp_path / "a.pt"), kind_to_write("a.pt", endings=IN_ROWS), plans, None
+        ) as writer,
+    ):
+        for name, array in arrays.items():
+            writer.write(name, 0, array)
+    assert len(open_file(ByteSource(str(tmp_path / "a.pt"))).arrays) == 200
 
 
 def damage_data(data: bytes) -> bytes:
@@ -227,8 +262,11 @@ def test_a_packed_archive_is_refused(tmp_path: Path) -> None:
         load_state(path)
 
 
-def test_a_long_pickle_is_refused_before_it_is_read(tmp_path: Path) -> None:
-    long = b"0" * (limits.MAX_TORCH_PICKLE_BYTES + 1)
+def test_a_long_pickle_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits.TORCH_PICKLE, "most", 1_000_000)
+    long = b"0" * 1_000_001
     with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
         archive.writestr("a/data.pkl", long)
     del long

@@ -5,15 +5,18 @@ from __future__ import annotations
 import gc
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from lstmstate.cli import DONE, NO, SOME_FAILED, UNUSABLE, report_line
 from lstmstate.cli.command import Json
 from lstmstate.cli.report.flags import with_flags
 from lstmstate.errors import LstmstateError, each
-from lstmstate.type_names import TypeVar
+from lstmstate.type_names import Any, TypeVar
 
 _Result = TypeVar("_Result")
+
+_MANY = 1000  # items of a list that have a line each
+_ENCODER = json.JSONEncoder(allow_nan=False)
 
 
 class Batch:
@@ -65,6 +68,29 @@ class Batch:
 
 def print_document(schema: str, document: Json) -> None:
     """Print one JSON document."""
-    encoder = json.JSONEncoder(indent=2, allow_nan=False)
-    sys.stdout.writelines(encoder.iterencode({"schema": schema, **document}))  # in parts
+    sys.stdout.writelines(_parts({"schema": schema, **document}))
     print()
+
+
+def _parts(value: Any, margin: str = "\n") -> Iterator[str]:
+    """Yield a document in parts, as they are made: indented, but for the items of a long list.
+
+    The encoder of Python that indents takes ten times as long as the one that does not.
+    """
+    is_dict = isinstance(value, dict)
+    if not value or not (is_dict or isinstance(value, list | tuple)):
+        yield _ENCODER.encode(value)
+        return
+    start, end = "{}" if is_dict else "[]"
+    is_long = not is_dict and len(value) > _MANY
+    for item in value:
+        if is_dict:
+            yield f"{start}{margin}  {_ENCODER.encode(item)}: "
+            yield from _parts(value[item], f"{margin}  ")
+        elif is_long:
+            yield f"{start}{margin}  {_ENCODER.encode(item)}"
+        else:
+            yield f"{start}{margin}  "
+            yield from _parts(item, f"{margin}  ")
+        start = ","
+    yield f"{margin}{end}"

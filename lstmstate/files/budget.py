@@ -36,7 +36,7 @@ class Budget:
             UnsupportedError: it is more than a file of this size is worth.
         """
         spent = self._spent[rate.unit] = self._spent.get(rate.unit, 0) + amount
-        most = rate.most + (self._size // rate.for_bytes if rate.for_bytes else 0)
+        most = rate.of(self._size)
         if spent > most:
             of = f" in {self._size:,} bytes" if rate.for_bytes else ""
             raise UnsupportedError(f"expected at most {most:,} {rate.unit}{of}, got more")

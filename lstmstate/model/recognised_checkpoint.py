@@ -202,12 +202,13 @@ class RecognisedCheckpoint:
         """The states in variables, by the name of the variable."""
         from lstmstate.cells.find_saved_states import find_saved_states
 
+        recognised = self._found  # whose own errors end here
         try:
-            found = find_saved_states(self._found, self._found.graph)
+            found = find_saved_states(recognised, recognised.graph)
         except UnsupportedError as error:
             graph = self.files.location.graph
             self.files.notes.append(f"{graph}: {error}; states are found by name alone")
-            found = find_saved_states(self._found, None)
+            found = find_saved_states(recognised, None)
         return NamedMapping("saved state", self.prefix, {state.variable: state for state in found})
 
     @property

@@ -50,6 +50,8 @@ _OTHERS = (
     r"bias(es)?(_\d+)?|W_P_\d+|[wW]_[ifoIFO]_diag|gamma|beta|moving_(mean|variance)"
     r"|(.*\.)?(weight|bias)(_(ih|hh|hr)(_l\d+.*)?)?"
 )
+# A scope without any of these has no weights: one look at each leaf, and there can be many.
+_MARKS = re.compile("|".join(f"(?:{one})" for patterns in _RULES.values() for one in patterns))
 _OF_MODELS = ("safetensors", "pt")  # kinds of files that are for whole models
 _HAS_SLOTS = ("kernel", "recurrent_kernel", "bias", "biases")  # m and v of Adam are below them
 
@@ -74,8 +76,9 @@ def weights_among(names: Iterable[str]) -> tuple[Foreign | None, frozenset[str]]
         if not set(_HAS_SLOTS).isdisjoint(scope.split("/")):
             found.update(leaves.values())
             continue
-        for owner, patterns in _RULES.items():
-            if all(any(re.fullmatch(pattern, leaf) for leaf in leaves) for pattern in patterns):
+        marks = [leaf for leaf in leaves if _MARKS.fullmatch(leaf)]
+        for owner, patterns in _RULES.items() if marks else ():
+            if all(any(re.fullmatch(pattern, leaf) for leaf in marks) for pattern in patterns):
                 owners.add(owner)
                 found.update(
                     name

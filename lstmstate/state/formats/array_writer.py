@@ -17,9 +17,11 @@ from contextlib import contextmanager, suppress
 from itertools import accumulate
 from typing import IO, TYPE_CHECKING
 
+from lstmstate import limits
 from lstmstate.errors import LstmstateError, UnsupportedError
 from lstmstate.files import STDOUT
 from lstmstate.files.atomic import Outputs, report_errors
+from lstmstate.limits import Rate
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.state.formats.numpy_reader import MARK, SUFFIX
 from lstmstate.state.formats.registry import IN_ROWS, StateKind, code
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 _ALIGNED = 64  # NumPy pads headers so that the values can be mapped
 _READABLE = 9_000  # NumPy refuses headers of more than 10,000 characters
+_OTHER_MEMBERS = 4  # of an archive: the metadata; those of torch
 _COPIED = 1 << 20  # bytes at a time
 
 
@@ -80,6 +83,15 @@ class Destination(NamedTuple):
     plans: Sequence[PlannedArray]
     metadata: Metadata | None
     compress: bool = False
+
+
+def refuse_more(rate: Rate, amount: int) -> None:
+    """Refuse to write what would not be read again: more of a kind than any file may have."""
+    if amount > rate.most:
+        raise UnsupportedError(
+            f"expected at most {rate.most:,} {rate.unit} in such a file, got {amount:,}",
+            advice="write fewer arrays into each of several files",
+        )
 
 
 class ArrayWriter(ABC):
@@ -210,6 +222,7 @@ class NpzWriter(ArrayWriter):
         import zipfile
 
         super().__init__(to)
+        refuse_more(limits.MEMBERS, len(self.plans) + _OTHER_MEMBERS)
         self._turn = 0
         self._member: IO[bytes] | None = None  # the one whose turn it is, once it is begun
         self._held: dict[int, Array] = {}

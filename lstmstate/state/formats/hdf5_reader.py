@@ -197,12 +197,13 @@ def _walk(file: h5py.File, source: ByteSource) -> Iterator[Hdf5Array]:
     """Walk the groups of a file by hard links alone, each object once."""
     import h5py
 
-    queue: list[tuple[bytes, h5py.h5g.GroupID]] = [(b"", file.id)]
+    # Groups on the way to the current one alone are open: each takes 7 kB.
+    way: list[tuple[bytes, h5py.h5g.GroupID, Iterator[bytes]]] = [(b"", file.id, iter(file.id))]
     names = 0
     seen = set()
-    while queue:
-        prefix, group = queue.pop()
-        for key in group:
+    while way:
+        prefix, group, keys = way[-1]
+        for key in keys:
             place = prefix + key
             names += len(place)
             if names > limits.MAX_NAMES_BYTES:
@@ -218,12 +219,15 @@ def _walk(file: h5py.File, source: ByteSource) -> Iterator[Hdf5Array]:
             source.budget.spend(limits.OBJECTS_OF_HDF5)
             found = h5py.h5o.open(group, key)  # takes longer than all before
             if isinstance(found, h5py.h5g.GroupID):
-                queue.append((place + b"/", found))
+                way.append((place + b"/", found, iter(found)))
+                break
             elif isinstance(found, h5py.h5d.DatasetID):
                 array = Hdf5Array(place, found, address, file, source)
                 _refuse_storage(array, found)
                 source.budget.spend(limits.ARRAYS, 1 + array.nbytes // 1024)
                 yield array
+        else:
+            way.pop()
 
 
 def _refuse_storage(array: Hdf5Array, found: h5py.h5d.DatasetID) -> None:

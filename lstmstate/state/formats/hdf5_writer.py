@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from lstmstate import limits
 from lstmstate.errors import LstmstateError, UnsupportedError, is_fault, printable
-from lstmstate.state.formats.array_writer import ArrayWriter, Destination, PlannedArray
+from lstmstate.state.formats.array_writer import ArrayWriter, Destination, PlannedArray, refuse_more
 from lstmstate.state.formats.stored_array import rows_of
 from lstmstate.state.metadata import KEY
 
@@ -33,29 +34,44 @@ class Hdf5Writer(ArrayWriter):
         import h5py
 
         super().__init__(to)
+        places = {name[:at] for name in self._numbers for at, c in enumerate(name) if c == "/"}
+        refuse_more(limits.OBJECTS_OF_HDF5, len({*places, *self._numbers}))
         self._line = to.metadata.line() if to.metadata is not None else None
         if self._line is not None and len(self._line) > _LONGEST_ATTRIBUTE:
             raise UnsupportedError(
                 "an HDF5 file has no room for the names and widths of so many cells",
                 advice="write an .npz",
             )
+        self._sets: dict[int, h5py.Dataset] = {}  # those that are open: each takes 10 kB
         self._waiting: dict[int, list[Array]] = {}
         self._sink = _Sink(to.path, "r+b")
         try:
             with self._calls():
                 self._file = h5py.File(self._sink, "w")
-                self._sets = [self._new_set(plan, compress=to.compress) for plan in self.plans]
+                self._links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
+                self._links.set_create_intermediate_group(True)
+                self._links.set_char_encoding(h5py.h5t.CSET_UTF8)
+                self._plain = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+                self._plain.set_obj_track_times(False)
         except BaseException:
             self.abandon()
             raise
 
-    def _new_set(self, plan: PlannedArray, *, compress: bool) -> h5py.Dataset:
-        how: dict[str, object] = {}
-        if compress and math.prod(plan.shape) > 0:
-            how = {"compression": "gzip", "shuffle": True, "chunks": _chunk_shape(plan) or True}
-        return self._file.create_dataset(
-            plan.name, plan.shape, plan.dtype, track_times=False, **how
-        )
+    def _new_set(self, plan: PlannedArray) -> h5py.h5d.DatasetID:
+        import h5py
+
+        if self._to.compress and plan.shape and math.prod(plan.shape) > 0:
+            chunks = _chunk_shape(plan) or True
+            packing = {"compression": "gzip", "shuffle": True, "chunks": chunks}
+            return self._file.create_dataset(
+                plan.name, plan.shape, plan.dtype, track_times=False, **packing
+            ).id
+        # create_dataset takes five times as long, and there can be many.
+        scalar = h5py.h5s.create(h5py.h5s.SCALAR)
+        space = h5py.h5s.create_simple(plan.shape) if plan.shape else scalar
+        kind = h5py.h5t.py_create(plan.dtype, logical=True)
+        name = plan.name.encode("utf-8", "surrogateescape")
+        return h5py.h5d.create(self._file.id, name, kind, space, self._plain, self._links)
 
     def abandon(self) -> None:
         with suppress(Exception):
@@ -64,14 +80,25 @@ class Hdf5Writer(ArrayWriter):
             self._sink.close()
 
     def _put(self, number: int, start: int, array: Array) -> None:
+        import h5py
+        import numpy as np
+
+        plan = self.plans[number]
+        if not plan.rows:
+            return  # it is made at the end, also if no rows come
         with self._calls():
-            plan, found = self.plans[number], self._sets[number]
-            if plan.axis is None:
-                found[()] = array
-            elif found.chunks is None:
+            if array.shape == plan.shape:
+                place = h5py.h5s.ALL
+                self._new_set(plan).write(place, place, np.asarray(array, order="C"))
+                return
+            if not start:
+                self._sets[number] = h5py.Dataset(self._new_set(plan))
+            if self._sets[number].chunks is None:
                 self._set_rows(number, start, array)
             else:
                 self._gather(number, start, array)
+            if self._is_complete(number):
+                del self._sets[number]
 
     def _set_rows(self, number: int, start: int, array: Array) -> None:
         axis = self.plans[number].axis or 0
@@ -97,6 +124,9 @@ class Hdf5Writer(ArrayWriter):
         import numpy as np
 
         with self._calls():
+            for plan in self.plans:
+                if not plan.rows:
+                    self._new_set(plan)
             if self._line is not None:
                 self._file.attrs.create(KEY, np.bytes_(self._line))
             self._file.close()
@@ -154,9 +184,11 @@ class _Sink(io.FileIO):
     def write(self, data: memoryview) -> int:  # type: ignore[override]
         """Write all of it, unless something failed."""
         done = 0
-        with self._kept():
+        try:  # and not `_kept`: there are many small ones
             while self.failure is None and done < len(data):
                 done += super().write(data[done:])
+        except BaseException as error:
+            self.failure = error
         return len(data)
 
     def truncate(self, size: int) -> int:  # type: ignore[override]

@@ -35,17 +35,21 @@ class Machine:
         data: the bytes of the file.
         names: the value of each (module, name) that a file may ask for.
         advice: what to do about anything else.
+        most: instructions to carry out; those of a state if it is 0.
 
     Example:
         >>> Machine(b"(K\\x01(lt.", {}, "").run()
         (1, [])
     """
 
-    def __init__(self, data: bytes, names: Mapping[tuple[str, str], object], advice: str) -> None:
+    def __init__(
+        self, data: bytes, names: Mapping[tuple[str, str], object], advice: str, most: int = 0
+    ) -> None:
         self.data = data
         self.at = 0
         self.names = names
         self.advice = advice
+        self.most = most or limits.MAX_PICKLE_OPCODES
         self.stack: list[object] = []
         self.marks: list[int] = []
         self.memo: dict[int, object] = {}
@@ -53,16 +57,14 @@ class Machine:
     def run(self) -> object:
         """Return the result: Nones, numbers, texts, bytes, tuples, lists and Calls."""
         try:
-            for _ in range(limits.MAX_PICKLE_OPCODES):
+            for _ in range(self.most):
                 code = self.take(1)
                 if code == b".":
                     return self.pop()
                 self.carry_out(code)
         except ValueError:  # of int(), decode() and escape_decode()
             raise damaged("a number or a text in it is not one") from None
-        raise UnsupportedError(
-            f"it has more than {limits.MAX_PICKLE_OPCODES} instructions", advice=self.advice
-        )
+        raise UnsupportedError(f"it has more than {self.most} instructions", advice=self.advice)
 
     def carry_out(self, code: bytes) -> None:
         """Carry out one instruction, whose arguments follow."""
@@ -146,7 +148,7 @@ class Machine:
 
         Python's hashes of larger numbers repeat, and a memo of such takes the square of its time.
         """
-        if index > limits.MAX_PICKLE_OPCODES:
+        if index > self.most:
             raise damaged("it numbers its values beyond their count")
         value = self.pop()
         self.memo[index] = value

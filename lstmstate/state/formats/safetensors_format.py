@@ -15,7 +15,7 @@ from lstmstate import limits
 from lstmstate.checkpoint.dtypes import BY_NAME
 from lstmstate.errors import CorruptError, UnsupportedError, located
 from lstmstate.files.reader import ByteSource
-from lstmstate.state.formats.array_writer import Destination, put_rows
+from lstmstate.state.formats.array_writer import Destination, put_rows, refuse_more
 from lstmstate.state.formats.stored_array import StateFile
 from lstmstate.state.formats.stored_tensor import StoredTensor, TensorWriter
 from lstmstate.state.metadata import KEY, parse
@@ -47,9 +47,12 @@ _CODES = {name: code for code, name in _DTYPES.items()}
 def open_file(source: ByteSource) -> StateFile:
     """Return the tensors of a safetensors file."""
     length = int.from_bytes(source.read(0, _LENGTH, "the length of the header"), "little")
-    if length > limits.MAX_SAFETENSORS_HEADER_BYTES:
+    if length > limits.SAFETENSORS_HEADER.most:
         raise UnsupportedError(f"its header of {length} bytes is too long to be one of states")
-    entries = _parse(source.read(_LENGTH, length, "the header"))
+    header = source.read(_LENGTH, length, "the header")
+    if sum(map(header.count, (b"[", b"{", b","))) > limits.MAX_SAFETENSORS_PARTS:
+        raise UnsupportedError("its header has more parts than that of any file of tensors")
+    entries = _parse(header)
     metadata = entries.pop(_METADATA, {})
     source.budget.spend(limits.MEMBERS, len(entries))
     start = _LENGTH + length
@@ -138,6 +141,7 @@ class SafetensorsWriter(TensorWriter):
 
     def __init__(self, to: Destination) -> None:
         super().__init__(to)
+        refuse_more(limits.MEMBERS, len(self.plans))
         order = sorted(range(len(self.plans)), key=lambda k: (-self.types[k].itemsize, k))
         line = to.metadata.line() if to.metadata is not None else None
         entries: dict[str, Any] = {} if line is None else {_METADATA: {KEY: line}}
@@ -157,6 +161,7 @@ class SafetensorsWriter(TensorWriter):
             at = end
         text = json.dumps(entries, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)
+        refuse_more(limits.SAFETENSORS_HEADER, len(text))
         self._start = _LENGTH + len(text)
         self._file = open(to.path, "wb")  # noqa: SIM115 - closed by finish and abandon
         self._file.write(len(text).to_bytes(_LENGTH, "little") + text)

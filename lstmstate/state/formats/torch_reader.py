@@ -161,18 +161,15 @@ class _Builder:
         self._storages = storages
         self._is_big_endian = big_endian
         self._dtypes: dict[str, DType] = {}  # of each storage
-        self._parts = 0
-        self._name_bytes_left = limits.MAX_TORCH_PICKLE_BYTES
+        self._name_bytes_left = limits.MAX_NAMES_BYTES
         self._bytes_left = limits.BOMB_BYTES + limits.WHOLE_BOMB_RATIO * source.size
 
     def arrays(self, found: object, name: str = "", depth: int = 0) -> Iterator[StoredArray]:
         """Yield the tensors in a part, by their names, so many levels deep."""
-        self._parts += 1
+        self._source.budget.spend(limits.TORCH_PARTS)
         self._name_bytes_left -= len(name)
         if self._name_bytes_left < 0:
             raise UnsupportedError("its names are too long to be names of tensors")
-        if self._parts > limits.MAX_PICKLE_PARTS:
-            raise UnsupportedError(f"it has more than {limits.MAX_PICKLE_PARTS} parts")
         if depth > limits.MAX_PICKLE_DEPTH:
             raise UnsupportedError(f"it is nested deeper than {limits.MAX_PICKLE_DEPTH} levels")
         items: Sequence[tuple[object, object]] = ()
@@ -313,7 +310,7 @@ def open_file(source: ByteSource) -> StateFile:
                 members[name.removeprefix(folder)] = StoredMember(source, info)
         if sum(member.size for member in members.values()) > source.size:
             raise CorruptError("its members overlap")
-        raw = _small(members, PICKLE, limits.MAX_TORCH_PICKLE_BYTES)
+        raw = _small(members, PICKLE, limits.TORCH_PICKLE.most)
         order = _small(members, BYTE_ORDER, 16) or b"little"
         line = _small(members, KEY, limits.MAX_METADATA_BYTES)
     if order not in (b"little", b"big"):
@@ -322,7 +319,8 @@ def open_file(source: ByteSource) -> StateFile:
         name.removeprefix(DATA): one for name, one in members.items() if name.startswith(DATA)
     }
     builder = _Builder(source, storages, big_endian=order == b"big")
-    arrays = list(builder.arrays(_Machine(raw, _NAMES, ADVICE).run()))
+    machine = _Machine(raw, _NAMES, ADVICE, limits.TORCH_OPCODES.of(source.size))
+    arrays = list(builder.arrays(machine.run()))
     if len({array.name for array in arrays}) < len(arrays):
         raise UnsupportedError("two of its tensors have the same name", advice=ADVICE)
     notes: tuple[str, ...] = ()

@@ -8,8 +8,9 @@ from __future__ import annotations
 import zipfile
 from typing import IO
 
+from lstmstate import limits
 from lstmstate.errors import UnsupportedError
-from lstmstate.state.formats.array_writer import Destination, NpzWriter, PlannedArray
+from lstmstate.state.formats.array_writer import Destination, NpzWriter, PlannedArray, refuse_more
 from lstmstate.state.formats.stored_tensor import TensorWriter
 from lstmstate.state.formats.torch_reader import BYTE_ORDER, DATA, PICKLE, STORAGES
 from lstmstate.state.formats.zip_archive import EPOCH
@@ -33,7 +34,9 @@ class TorchWriter(TensorWriter, NpzWriter):
     def __init__(self, to: Destination) -> None:
         super().__init__(to)
         is_pair = to.metadata is not None and to.metadata.layout == "torch"
-        self._add(PICKLE, self._pickle(as_tuple=is_pair))
+        program = self._pickle(as_tuple=is_pair)
+        refuse_more(limits.TORCH_PICKLE, len(program))
+        self._add(PICKLE, program)
         self._add(BYTE_ORDER, b"little")
 
     def _pickle(self, *, as_tuple: bool) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from struct import unpack_from
 from typing import TYPE_CHECKING
 
 from lstmstate import limits
@@ -14,9 +15,13 @@ if TYPE_CHECKING:
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the same input makes the same bytes, whenever
 # The end record of an archive (APPNOTE.TXT 4.3.16): 22 bytes and a comment of 64 KiB at most.
-_END_BYTES = 22 + 0xFFFF
-_TOTAL = 10  # the offset of the number of entries in it
+_TOTAL, _SIZE = 10, 12  # the offsets of the number of entries in it, and of their bytes
 _IN_ZIP64 = 0xFFFF  # the number is in another record
+# Before it, where it is there: the end record of ZIP64, and the place of that (4.3.14, 4.3.15).
+_ZIP64_BYTES, _LOCATOR_BYTES, _ZIP64_SIZE = 76, 20, 40
+_END_BYTES = _ZIP64_BYTES + 22 + 0xFFFF
+_ENTRY = 46  # bytes of an entry of the directory, before its name (4.3.12)
+_LENGTHS = 28  # the offset of the lengths of its name, extra fields and comment
 _LOCAL = 30  # bytes of the header of a member, before its name (4.3.7)
 _PIECE = 1 << 20  # bytes that are verified at a time
 
@@ -30,18 +35,40 @@ def open_archive(source: ByteSource) -> zipfile.ZipFile:
     """Open an archive; refuse one with a name twice, or with fewer entries than it declares."""
     import zipfile
 
+    size = min(source.size, _END_BYTES)
+    end = source.read(source.size - size, size, "the end of the archive")
+    at = end.rfind(b"PK\5\6")
+    _refuse_long_extras(source, end, at)
     archive = zipfile.ZipFile(source.file())
     source.budget.spend(limits.MEMBERS, len(archive.infolist()))
     names = [member.filename for member in archive.infolist()]
     if len(set(names)) < len(names):
         raise CorruptError("two of its members have the same name")
-    size = min(source.size, _END_BYTES)
-    end = source.read(source.size - size, size, "the end of the archive")
-    at = end.rfind(b"PK\5\6") + _TOTAL
-    total = int.from_bytes(end[at : at + 2], "little")
+    total = int.from_bytes(end[at + _TOTAL :][:2], "little")
     if total not in (len(names), _IN_ZIP64):
         raise CorruptError("the directory of the archive is damaged: members are missing")
     return archive
+
+
+def _refuse_long_extras(source: ByteSource, end: bytes, at: int) -> None:
+    """Refuse members with long extra fields: zipfile takes the square of their length."""
+    size, last = int.from_bytes(end[at + _SIZE :][:4], "little"), at
+    if end[max(at - _LOCATOR_BYTES, 0) :].startswith(b"PK\6\7"):
+        last = at - _ZIP64_BYTES
+        size = int.from_bytes(end[last + _ZIP64_SIZE :][:8], "little")
+    last += source.size - len(end)
+    if at < 0 or size > last:
+        return  # zipfile refuses it
+    directory, place = source.read(last - size, size, "the directory of the archive"), 0
+    while directory.startswith(b"PK\1\2", place) and place + _ENTRY <= size:
+        lengths = unpack_from("<3H", directory, place + _LENGTHS)
+        if lengths[1] > limits.MAX_EXTRA_BYTES:
+            most = limits.MAX_EXTRA_BYTES
+            raise UnsupportedError(
+                f"expected extra fields of at most {most} bytes in a member, got {lengths[1]:,}",
+                advice="pack it again",
+            )
+        place += _ENTRY + sum(lengths)
 
 
 class StoredMember:
