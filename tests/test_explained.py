@@ -171,7 +171,7 @@ CASES = {
         (
             constant("odd/y", *map(float, range(32))),
             op("sum", "AddV2", f"{CELL}/BiasAdd/Enter", f"{CELL}/odd/y"),
-            op("odd", "ExpandDims", f"{CELL}/sum", f"{CELL}/odd/axis"),
+            op("odd", "ExpandDims", f"{CELL}/sum", f"{CELL}/odd/y"),
             op("BiasAdd", "Add", f"{CELL}/MatMul", ODD),
         ),
         ["AddV2 on rnn/lstm_cell/bias"],

@@ -79,8 +79,9 @@ def constant(dtype: int, shape: tuple[int, ...], values: bytes) -> Constant | No
 
 
 def test_nodes_have_a_name_an_operation_and_inputs() -> None:
-    read = graph(node("a/b", "MatMul", ("x", "y:1", "^z")), node("x", "Placeholder"))
-    assert list(read.nodes) == ["a/b", "x"]
+    others = [node(name, "Placeholder") for name in ("x", "y", "z")]
+    read = graph(node("a/b", "MatMul", ("x", "y:1", "^z")), *others)
+    assert list(read.nodes) == ["a/b", "x", "y", "z"]
     assert (read.nodes["a/b"].op, read.nodes["a/b"].inputs) == ("MatMul", ["x", "y:1", "^z"])
     assert read.nodes["x"].inputs == []
 
@@ -310,21 +311,24 @@ def test_a_saver_lists_the_names_it_saves(op: str, extra: tuple[str, ...]) -> No
         node("kernel", "VariableV2"),
         node("bias", "VariableV2"),
         node("save", op, ("prefix", "names", *extra, "kernel", "bias", "^control")),
+        node("prefix", "Const"),
+        node("control", "NoOp"),
     )
     saved = [(key, value.name) for key, value in read.saved_names()]
     assert saved == [("old/kernel", "kernel"), ("old/bias", "bias")]
 
 
-def test_saved_values_missing_from_the_graph_are_ignored() -> None:
+def test_savers_without_names_or_values_are_ignored() -> None:
     read = graph(
         names_const("names", "a", "b", "c"),
-        node("b", "VariableV2"),
-        node("save", "SaveV2", ("prefix", "names", "slices", "gone", "b")),
+        *(node(name, "VariableV2") for name in ("b", "prefix", "slices")),
+        node("save", "SaveV2", ("prefix", "names", "slices", "prefix", "b")),
         node("nameless", "SaveV2", ("prefix", "b", "slices", "b")),
         node("short", "SaveV2", ("prefix",)),
         node("empty", "SaveV2"),
     )
-    assert [(key, value.name) for key, value in read.saved_names()] == [("b", "b")]
+    saved = [(key, value.name) for key, value in read.saved_names()]
+    assert saved == [("a", "prefix"), ("b", "b")]
 
 
 # ---- properties of the whole graph
@@ -364,9 +368,11 @@ def test_bodies_of_uncalled_functions_are_left_out() -> None:
 
 
 def test_function_bodies_are_inlined_at_each_call() -> None:
-    body = function("f", node("sum", "Add", ["x", "y", "other:z:1", "^x"]), arguments=["x", "y"])
-    read = Graph(graph_with_functions(call("start", "f", "a:1", "b"), body))
-    _, x, y, total = read.nodes.values()
+    added = node("sum", "Add", ["x", "y", "other:z:1", "^x"])
+    body = function("f", node("other", "Const"), added, arguments=["x", "y"])
+    main = node("a", "Const") + node("b", "Const") + call("start", "f", "a:1", "b")
+    read = Graph(graph_with_functions(main, body))
+    _, _, _, x, y, _, total = read.nodes.values()
     assert (x.op, x.inputs, x.frame) == ("Enter", ["a:1"], "start")
     assert (y.op, y.inputs, y.frame) == ("Enter", ["b"], "start")
     scope = x.name.removesuffix("/x")

@@ -137,6 +137,16 @@ def test_an_operation_without_its_inputs_loses_only_the_graph(
     assert forget_bias(ckpt) == Option(1.0, "default")
 
 
+@pytest.mark.parametrize("missing", ["nobody", "nobody:1", "^nobody"])
+def test_an_input_that_no_operation_gives_loses_only_the_graph(
+    tmp_path: Path, missing: str
+) -> None:
+    nodes = [*step(), node("more", "Mul", ["sum", "sum", missing])]
+    ckpt = opened(tmp_path, *nodes)
+    assert any(f"it takes {missing}" in note and "without the graph" in note for note in ckpt.notes)
+    assert forget_bias(ckpt) == Option(1.0, "default")
+
+
 def test_damage_inside_an_attribute_loses_only_the_graph(tmp_path: Path) -> None:
     broken = node("q", "Split", ["axis", "sum"], num_split=b"\x18")
     ckpt = opened(tmp_path, *step(), broken)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from lstmstate.checkpoint import dtypes
 from lstmstate.checkpoint import protobuf as wire
-from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph, read_graph_def
+from lstmstate.checkpoint.graph import VARIABLE_OPS, read_graph_def
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.inlining import INLINED
 from lstmstate.checkpoint.slices import Extents
 from lstmstate.checkpoint.tensor_proto import Fields, tensor_value
 from lstmstate.checkpoint.variables import Spec, parse_shape
-from lstmstate.errors import CorruptError, UnsupportedError, count, located
+from lstmstate.errors import UnsupportedError, count, located
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,7 +40,6 @@ class FrozenGraph:
         self._tensors: dict[str, Fields] = {}
         self.graph = read_graph_def(path, needs_end=False)
         with located(path):
-            _refuse_gaps(self.graph)
             for node in list(self.graph.nodes.values()):
                 self._add(node)
             others = [n.name for n in self.graph.nodes.values() if n.op in VARIABLE_OPS]
@@ -85,14 +84,3 @@ class FrozenGraph:
         assert extents is None, "constants are whole"
         with located(self.data_files[0], name):
             return tensor_value(self._tensors[name], spec.dtype, spec.shape)
-
-
-def _refuse_gaps(graph: Graph) -> None:
-    """Refuse a graph with an input that no node gives: a file can be cut between two nodes."""
-    for node in graph.nodes.values():
-        for tensor in () if node.name.startswith(INLINED) else node.inputs:
-            if graph.source(tensor.removeprefix("^"))[0] is None:
-                raise CorruptError(
-                    f"it takes {tensor}, which is not in the graph: the graph file is cut short",
-                    tensor=node.name,
-                )

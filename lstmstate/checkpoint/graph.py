@@ -97,6 +97,7 @@ class Graph:
             else ()
         ):
             self._add(node)
+        self._refuse_gaps()
         self.tensorflow_version = self.tensorflow_version or _release(self.producer)
 
     def _whole_fields(self, meta_graph: bytes) -> Iterator[tuple[int, bytes]]:
@@ -139,6 +140,21 @@ class Graph:
         _refuse_missing_inputs(node)
         self.nodes[node.name] = node
         self._budget.spend(limits.NODES)
+
+    def _refuse_gaps(self) -> None:
+        """Refuse an input that no operation gives, as TensorFlow does.
+
+        A file can be cut between two nodes.
+        """
+        nodes = self.nodes
+        for node in nodes.values():
+            for tensor in node.inputs:
+                if tensor not in nodes and self.source(tensor.removeprefix("^"))[0] is None:
+                    raise CorruptError(
+                        f"it takes {printable(tensor)}, which is not in the graph: the graph "
+                        "file is cut short",
+                        tensor=printable(node.name),
+                    )
 
     def _forget_shapes(self) -> None:
         """Make the shape of a placeholder unknown if it is `[]`, which meant just that."""
