@@ -277,3 +277,12 @@ def test_a_package_that_is_missing_is_named_before_anything_is_written(
     assert "keras is not installed here; pip install keras" in error(done)
     assert "KERAS_BACKEND" in error(done)
     assert in_folder(tmp_path) == {}
+
+
+def test_a_data_file_that_is_missing_is_named(shell: Shell, tmp_path: Path) -> None:
+    path = checkpoint(str(tmp_path / "m.ckpt"), {"a": numbers(2)})
+    data = Path(f"{path}.data-00000-of-00001")
+    data.unlink()
+    done = shell("export", path, "--to", "arrays", "-o", tmp_path / "a.npz", code=3)
+    assert f"{data.name}: the data file is missing" in error(done)
+    assert [one.name for one in tmp_path.iterdir()] == ["m.ckpt.index"]
