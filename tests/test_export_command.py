@@ -208,3 +208,81 @@ def test_arrays_go_to_stdout_alone(tmp_path: Path) -> None:
     with np.load(tmp_path / "k.npz") as found:
         assert found[KERNEL].shape == (8, 32)
     assert done.stdout.endswith(bytes(2))  # the end of an archive without a comment
+
+
+def test_the_result_of_an_export_has_its_files_and_its_check(tmp_path: Path) -> None:
+    done = lstmstate.export(PEEPHOLES, tmp_path / "lstm.py", to="numpy", check=True)
+    names = ("lstm.py", "lstm.npz", "lstm.py.README.md")
+    assert done.paths == tuple(str(tmp_path / name) for name in names)
+    assert done.folded == (
+        "The forget_bias 0.5 of `rnn/lstm_cell` is in the bias of its forget gate",
+    )
+    assert done.agrees and done.largest_difference is not None and done.largest_difference < 2e-6
+    unchecked = lstmstate.export(PEEPHOLES, tmp_path / "g.npz", to="gates")
+    assert (unchecked.largest_difference, unchecked.agrees) == (None, None)
+
+
+@pytest.mark.parametrize("part", [np.s_[0, :5], 1, np.s_[::2], (np.int64(1),)])
+def test_parts_of_variables_are_exported_from_python(tmp_path: Path, part: Any) -> None:
+    target = tmp_path / "k.npy"
+    done = lstmstate.export(PEEPHOLES, target, to="arrays", variable=KERNEL, slices=part)
+    assert done.paths == (str(target),)
+    with lstmstate.open_checkpoint(PEEPHOLES) as ckpt:
+        assert np.array_equal(np.load(target), ckpt.variables[KERNEL][:][part])
+
+
+@pytest.mark.parametrize(
+    ("to", "given", "words"),
+    [
+        ("arrays", {"check": True}, "`check` is not for `to='arrays'`"),
+        ("arrays", {"forget_bias": 1.0}, "`forget_bias` is not for `to='arrays'`"),
+        ("arrays", {"cell": "a"}, "`cell` is not for `to='arrays'`"),
+        ("gates", {"slices": 0}, "`slices` is for `to='arrays'`"),
+        ("gates", {"compress": True}, "`compress` is for `to='arrays'`"),
+        ("arrays", {"slices": "0,:5"}, "slices cannot be '0,:5'"),
+        ("gates", {"check": "yes"}, "check cannot be 'yes'"),
+    ],
+)
+def test_parameters_that_do_not_go_together_are_refused(
+    tmp_path: Path, to: str, given: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        lstmstate.export(PEEPHOLES, tmp_path / "w.npz", to=to, **given)
+    assert in_folder(tmp_path) == {}
+
+
+def test_every_file_is_printed(shell: Shell, tmp_path: Path) -> None:
+    done = shell("export", PEEPHOLES, "--to", "numpy", "-o", tmp_path / "lstm.py", code=0)
+    names = ("lstm.py", "lstm.npz", "lstm.py.README.md")
+    assert done.out.split() == [str(tmp_path / name) for name in names]
+    found = shell.json("export", PEEPHOLES, "--to", "gates", "-o", tmp_path / "g.npz")
+    assert found["files"] == [str(tmp_path / name) for name in ("g.npz", "g.npz.README.md")]
+    assert len(found["folded"]) == 1
+
+
+def test_options_of_cells_are_not_for_variables(shell: Shell, tmp_path: Path) -> None:
+    for words in (["--forget-bias", "1"], ["--feed", "a=1"]):
+        done = shell(
+            *("export", PEEPHOLES, "--to", "arrays", "-o", tmp_path / "a.npz", *words), code=2
+        )
+        assert "no option of a cell changes them" in error(done)
+
+
+def test_a_package_that_is_missing_is_named_before_anything_is_written(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "keras", None)
+    words = ["--to", "keras", "-o", tmp_path / "m.keras", "--check", "--assume-defaults", "-q"]
+    done = shell("export", SUNSPOTS, *words, code=3)
+    assert "keras is not installed here; pip install keras" in error(done)
+    assert "KERAS_BACKEND" in error(done)
+    assert in_folder(tmp_path) == {}
+
+
+def test_a_data_file_that_is_missing_is_named(shell: Shell, tmp_path: Path) -> None:
+    path = checkpoint(str(tmp_path / "m.ckpt"), {"a": numbers(2)})
+    data = Path(f"{path}.data-00000-of-00001")
+    data.unlink()
+    done = shell("export", path, "--to", "arrays", "-o", tmp_path / "a.npz", code=3)
+    assert f"{data.name}: the data file is missing" in error(done)
+    assert [one.name for one in tmp_path.iterdir()] == ["m.ckpt.index"]

@@ -148,3 +148,23 @@ def test_haiku_adds_one_to_the_forget_gate(tmp_path: Path, rng: Any) -> None:
     other = export(alone(one._replace(forget_bias=0.25)), "haiku", tmp_path / "other.npz")
     assert other.content["lstm/linear/b"][10] == np.float32(one.bias[10] + np.float32(-0.75))
     assert "The forget_bias 0.25 of `rnn/lstm_cell` is in the bias" in other.describe()
+
+
+@pytest.mark.parametrize(
+    ("to", "names"),
+    [
+        ("flax", ["c", "h"]),
+        ("flax-nnx", ["c", "h"]),
+        ("flax-nnx-optimized", ["c", "h"]),
+        ("haiku", ["hidden", "cell"]),
+        ("equinox", ["h", "c"]),
+    ],
+)
+def test_states_have_the_layout_of_the_library(
+    tmp_path: Path, rng: Any, to: str, names: list[str]
+) -> None:
+    text = export(alone(cell(rng, 4, 5)), to, tmp_path / "w.npz").describe()
+    assert f"the layout `{to.partition('-')[0]}`" in text
+    zeros = text.partition("state = {\n")[2].partition("}")[0]
+    assert [line.split("'")[1] for line in zeros.splitlines()] == names
+    assert all(f'state[scope + "{name}"]' in text for name in names)

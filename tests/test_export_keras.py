@@ -198,3 +198,9 @@ def test_long_stacks_have_configs_beyond_an_attribute(tmp_path: Path, rng: Any) 
     with h5py.File(tmp_path / "m.h5") as file:
         assert len(file.attrs["model_config"]) > 1 << 16
         assert len(file["model_weights"].attrs["layer_names"]) == 100
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.weights.h5"])
+def test_the_readme_names_the_variable_of_the_backend(tmp_path: Path, rng: Any, name: str) -> None:
+    text = export(alone(cell(rng, 4, 5)), "keras", tmp_path / name).describe()
+    assert "import keras  # on TensorFlow, unless the environment has KERAS_BACKEND=torch" in text

@@ -72,3 +72,56 @@ def test_no_file_is_written_that_would_not_be_read(
     assert not target.exists()
     shell("export", path, "--to", "arrays", "--variable", "[01]/w", "-o", target)
     shell("inspect", target)
+
+
+@pytest.mark.parametrize(
+    ("names", "ending", "problem"),
+    [
+        (["a", "a.npy"], "npz", "a: NumPy cannot distinguish this array and a.npy in an .npz"),
+        (["a", "a/b"], "h5", "a/b: an HDF5 file has no place below the array a"),
+        (["a/b/c/d", "a/b"], "h5", "a/b/c/d: an HDF5 file has no place below the array a/b"),
+        (["a/b", "a//b"], "h5", "a/b: an HDF5 file has one place for this array and a//b"),
+        (["./"], "h5", "./: an HDF5 file has no array of this name"),
+        (["a/./b"], "h5", "a/./b: an HDF5 file has no array of this name"),
+    ],
+)
+def test_names_that_are_one_in_a_file_are_refused(
+    shell: Shell, tmp_path: Path, names: list[str], ending: str, problem: str
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    path = checkpoint(str(source / "m.ckpt"), {name: numbers(2) for name in names})
+    done = shell("export", path, "--to", "arrays", "-o", tmp_path / f"all.{ending}", code=3)
+    assert problem.partition(": ")[2] in error(done)
+    assert "; write an ." in error(done)
+    assert list(tmp_path.iterdir()) == [source]
+    shell("export", path, "--to", "arrays", "-o", tmp_path / "all.safetensors", code=0)
+
+
+def test_a_name_with_brackets_is_that_name(shell: Shell, tmp_path: Path) -> None:
+    values = {"w[ab]": numbers(2), "wa": numbers(3), "wb": numbers(4)}
+    path, target = checkpoint(str(tmp_path / "m.ckpt"), values), tmp_path / "all.npz"
+    for pattern, found in (
+        ("w[ab]", ["w[ab]"]),
+        ("?[ab]", ["wa", "wb"]),
+        ("w[[]*", ["w[ab]"]),
+        ("w*", sorted(values)),
+    ):
+        words = ["--to", "arrays", "--variable", pattern, "-o", target, "--force"]
+        assert shell.json("export", path, *words)["variables"] == found
+
+
+def test_a_fed_array_is_in_a_readme_by_its_shape(tmp_path: Path, rng: Any) -> None:
+    made = export(alone(cell(rng, 3, 4)), "gates", tmp_path / "g.npz")
+    text = made._replace(feeds={"done": numbers(2, 3)}).describe()
+    assert "- The graph was read with `done, an array [2, 3]`." in text
+
+
+def test_a_check_allows_for_rounding_that_cells_amplify(tmp_path: Path, rng: Any) -> None:
+    calm = cell(rng, 8, 8)
+    wild = calm._replace(recurrent=60 * calm.recurrent, kernel=60 * calm.kernel)
+    assert export(alone(calm), "gates", tmp_path / "calm.npz").allows(2e-6)
+    assert not export(alone(calm), "gates", tmp_path / "again.npz").allows(5e-6)
+    made = export(alone(wild), "gates", tmp_path / "wild.npz")
+    assert made.check() > 2e-6 and made.allows(made.check())
+    assert not made.allows(1e-3) and not made.allows(float("inf"))

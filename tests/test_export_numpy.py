@@ -225,3 +225,18 @@ def test_gates_that_are_one_minus_another_need_a_symmetric_function(
 def test_gates_in_hdf5_run(tmp_path: Path, rng: Any) -> None:
     pytest.importorskip("h5py")
     assert difference(stacked(rng, 2), "gates", tmp_path / "w.h5") < 2e-6
+
+
+def test_a_program_without_its_arguments_prints_its_usage(tmp_path: Path, rng: Any) -> None:
+    export(alone(cell(rng, 4, 5)), "numpy", tmp_path / "lstm.py")
+    for words in ([], ["x.npy"], ["x.npy", "y.npz", "s.npz", "more"]):
+        program = [sys.executable, "lstm.py", *words]
+        done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.stderr == "usage: python lstm.py x.npy outputs.npz [state.npz]\n"
+        assert done.returncode == 1
+
+
+@pytest.mark.parametrize("to", ["gates", "numpy"])
+def test_functions_of_the_standard_library_are_imported(tmp_path: Path, rng: Any, to: str) -> None:
+    path = tmp_path / ("w.py" if to == "numpy" else "w.npz")
+    assert difference(alone(cell(rng, 4, 5, activation="erf")), to, path) < 2e-6

@@ -246,13 +246,45 @@ def test_a_model_is_valid_reproducible_and_names_its_cells(rng: Rng) -> None:
         assert not any(a.name == "clip" for node in steps for a in node.attribute)
 
 
-def test_models_have_less_than_2_gib(rng: Rng, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_model, "_MODEL_BYTES", 1000)
-    one, other = cell(rng, 3, 4), cell(rng, 4, 4)
-    with pytest.raises(UnsupportedError, match="less than 2 GiB; export to 'gates'"):
-        onnx_model.model(alone(one._replace(kernel=np.zeros((40, 16), np.float32))), "m.onnx")
-    with pytest.raises(UnsupportedError, match="1,216 bytes.*; export the cells one by one"):
-        onnx_model.model(Network((((one, other),),)), "m.onnx")
+@pytest.mark.parametrize("options", [{}, {"cell_clip": 0.3, "proj": 5}, {"dtype": "float64"}])
+def test_weights_of_a_large_model_are_in_a_file_next_to_it(
+    tmp_path: Path, rng: Rng, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    network = alone(cell(rng, 4, 16, **options))
+    alone_in_its_file = onnx_model.model(network, "m.onnx")
+    monkeypatch.setattr(onnx_model, "_IN_MODEL_BYTES", 1000)
+    path, data = tmp_path / "m.onnx", tmp_path / "m.onnx.data"
+    made = export(network, "onnx", path)
+    assert sorted(one.name for one in tmp_path.iterdir()) == [
+        *("m.onnx", "m.onnx.README.md", "m.onnx.data")
+    ]
+    onnx.checker.check_model(str(path), full_check=True)
+    large = [
+        {one.key: one.value for one in tensor.external_data}
+        for tensor in onnx.load(path, load_external_data=False).graph.initializer
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+    ]
+    assert [one["location"] for one in large] == ["m.onnx.data"] * len(large)
+    assert all(int(one["offset"]) % 4096 == 0 and int(one["length"]) >= 1024 for one in large)
+    end = int(large[-1]["offset"]) + int(large[-1]["length"])
+    assert data.stat().st_size == end
+    onnx.load_external_data_for_model(whole := onnx.load(path), str(tmp_path))
+    inside = onnx.load_from_string(alone_in_its_file)
+    for ours, theirs in zip(whole.graph.initializer, inside.graph.initializer, strict=True):
+        array, wanted = map(onnx.numpy_helper.to_array, (ours, theirs))
+        np.testing.assert_array_equal(array, wanted)
+    assert made.check() < 2e-6
+    assert "`m.onnx.data`" in (tmp_path / "m.onnx.README.md").read_text()
+
+
+def test_both_files_of_a_model_are_published_or_none(
+    tmp_path: Path, rng: Rng, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_model, "_IN_MODEL_BYTES", 0)
+    (tmp_path / "m.onnx.data").write_bytes(b"old")
+    with pytest.raises(LstmstateError, match=r"m\.onnx\.data: this file exists already"):
+        export(alone(cell(rng, 4, 16)), "onnx", tmp_path / "m.onnx")
+    assert [one.name for one in tmp_path.iterdir()] == ["m.onnx.data"]
 
 
 def test_a_missing_package_is_named(rng: Rng, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,6 +78,15 @@ def test_stacks_in_two_directions_are_refused(tmp_path: Path, rng: Any) -> None:
         export(Network((chains,)), "torch", tmp_path / "w.npz")
 
 
+def test_unlike_widths_are_refused(tmp_path: Path, rng: Any) -> None:
+    sides = Network((((cell(rng, 3, 4),), (cell(rng, 3, 5),)),))
+    words = "the two directions of a layer have one width of c and of m, and these have 4:4 and 5:5"
+    with pytest.raises(UnsupportedError, match=words):
+        export(sides, "torch", tmp_path / "w.npz")
+    with pytest.raises(UnsupportedError, match="all layers have one width .* 5:2 and 4:4"):
+        export(Network((((cell(rng, 3, 5, 2), cell(rng, 2, 4)),),)), "torch", tmp_path / "w.npz")
+
+
 def test_files_are_those_of_the_arrays(tmp_path: Path, rng: Any) -> None:
     export(alone(cell(rng, 3, 4)), "torch", tmp_path / "w.npz")
     with np.load(tmp_path / "w.npz") as found:

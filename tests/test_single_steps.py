@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commands import Shell
 from graphs import Array, assert_same, drawn, ran
 from writers import as_in_1_x, tensorflow
 
@@ -257,3 +258,19 @@ def test_a_step_that_needs_flags_is_refused_without_them(tmp_path: Path) -> None
     with pytest.raises(UnsupportedError, match=r"done"):
         ran(prefix, x, STATE)
     assert lstmstate.open_checkpoint(prefix).network().load(RunOptions(feeds={"done": 0})).confirmed
+
+
+def test_a_fed_value_makes_an_export_and_a_state(shell: Shell, tmp_path: Path) -> None:
+    done = np.zeros((BATCH, STEPS))
+    prefix, _ = stepped(tmp_path, episodes, drawn(BATCH, STEPS, INPUTS), {"done": done})
+    words = ["--to", "gates", "-o", tmp_path / "g.npz"]
+    assert "--feed NAME=VALUE" in shell("export", prefix, *words, code=3).err
+    found = shell.json("export", prefix, *words, "--feed", "done=0", "--check")
+    assert found["largest_difference"] < 2e-6
+    assert "The graph was read with `done = 0`." in Path(found["readme"]).read_text()
+    made = lstmstate.export(prefix, tmp_path / "p.npz", to="gates", feeds={"done": 0})
+    assert "The graph was read with `done = 0`." in Path(made.paths[-1]).read_text()
+    target = tmp_path / "s.npz"
+    assert "--feed NAME=VALUE" in shell("state", prefix, "--zeros", "-o", target, code=3).err
+    shell("state", prefix, "--zeros", "-o", target, "--feed", "done=0", code=0)
+    assert lstmstate.load_state(target).c.shape == (1, UNITS)

@@ -195,7 +195,7 @@ Checked        schema: 'lstmstate.check/1'
 CellsExported  schema: 'lstmstate.export/1'
                kind: 'cells'
                path output readme target: str
-               cells: [str]
+               files cells folded: [str]
                largest_difference: float|'inf'|null
 Exported       schema: 'lstmstate.export/1'
                kind: 'variables'

@@ -127,11 +127,14 @@ class Checkpoint:
         """Refuse values that share bytes: a small file could declare any amount of them.
 
         Raises:
-            CorruptError: the values take more bytes than their files have.
+            CorruptError: the values take more bytes than their files have; it names a file that is
+                missing or cut short.
         """
         if isinstance(self._reader, Bundle):
             sizes = [os.path.getsize(path) for path in self.data_files if os.path.isfile(path)]
             if self._reader.stored_bytes > sum(sizes):
+                for problem in self._reader.data_problems():  # a missing file, for example
+                    raise CorruptError(problem)
                 raise CorruptError(
                     f"its values take {self._reader.stored_bytes} bytes, and its files have "
                     f"{sum(sizes)}",

@@ -6,11 +6,12 @@ from lstmstate.cli import options as shared
 from lstmstate.cli import print_path
 from lstmstate.cli.batch import print_document
 from lstmstate.cli.command import Json, Options, define, option, refuse
-from lstmstate.cli.options import Arithmetic, Common, Part
+from lstmstate.cli.options import Arithmetic, Common, Part, Placeholders
 from lstmstate.type_names import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lstmstate.model.checkpoint import LSTMCheckpoint
+    from lstmstate.operations.export import ExportRequest
 
 _EPILOG = """\b
 Examples:
@@ -30,7 +31,7 @@ class ExportOptions(Options):
     to: str | None = option("The program that takes the weights; see --list.", metavar="TARGET")
     output: str | None = option("The file to write.", metavar="OUT", flags="-o --output")
     patterns: tuple[str, ...] = option(
-        "Of the target arrays: only these variables; * and ? match any characters.",
+        "Of the target arrays: only these variables; *, ? and [] as in a shell.",
         metavar="NAME",
         flags="--variable",
     )
@@ -55,10 +56,11 @@ class ExportOptions(Options):
     force: bool = shared.FORCE
 
 
-@define(_EPILOG, ExportOptions, Part, Arithmetic, Common, ckpt_path="[CKPT]")
+@define(_EPILOG, ExportOptions, Part, Placeholders, Arithmetic, Common, ckpt_path="[CKPT]")
 def command(
     export_options: ExportOptions,
     part: Part,
+    placeholders: Placeholders,
     arithmetic: Arithmetic,
     common: Common,
     ckpt_path: str | None = None,
@@ -86,6 +88,10 @@ def command(
         (export_options.output is None, "pass the file to write: -o OUT"),
         (for_arrays and not is_arrays, "--variable and --slice are for --to arrays"),
         (is_arrays and (part.cell or part.stack), "--to arrays takes variables: pass --variable"),
+        (
+            is_arrays and (arithmetic.given or placeholders.feeds),
+            "--to arrays takes variables as they are: no option of a cell changes them",
+        ),
         (is_arrays and export_options.compare, "--check is for the weights of cells"),
         (not is_arrays and export_options.compress, "--compress is for --to arrays"),
         (common.as_json and export_options.output == "-", "-o - and --json both use stdout"),
@@ -95,17 +101,24 @@ def command(
         ),
     )
     ckpt = common.open_checkpoint(ckpt_path or "")
-    job = _export_variables if is_arrays else _export_cells
-    return job(ckpt, export_options, part, arithmetic, common)
+    if is_arrays:
+        return _export_variables(ckpt, export_options, common)
+    from lstmstate.model.network_loader import RunOptions
+    from lstmstate.operations.export import ExportRequest
+
+    options = RunOptions(export_options.engine, arithmetic.given, placeholders.fed)
+    request = ExportRequest(
+        str(export_options.to),
+        str(export_options.output),
+        part.cell,
+        part.stack,
+        options,
+        arithmetic.strict,
+    )
+    return _export_cells(ckpt, request, export_options, common)
 
 
-def _export_variables(
-    ckpt: LSTMCheckpoint,
-    export_options: ExportOptions,
-    part: Part,  # noqa: ARG001
-    arithmetic: Arithmetic,  # noqa: ARG001
-    common: Common,
-) -> int:
+def _export_variables(ckpt: LSTMCheckpoint, export_options: ExportOptions, common: Common) -> int:
     from lstmstate.files.atomic import Outputs
     from lstmstate.operations.export_arrays import export_arrays
 
@@ -130,45 +143,38 @@ def _export_variables(
 
 
 def _export_cells(
-    ckpt: LSTMCheckpoint,
-    export_options: ExportOptions,
-    part: Part,
-    arithmetic: Arithmetic,
-    common: Common,
+    ckpt: LSTMCheckpoint, request: ExportRequest, export_options: ExportOptions, common: Common
 ) -> int:
     from lstmstate.cli import DONE, NO
     from lstmstate.cli.report.diff_report import finite
     from lstmstate.files.atomic import Outputs
-    from lstmstate.model.network_loader import RunOptions
-    from lstmstate.operations.export import ExportRequest, export_opened
+    from lstmstate.operations.export import export_opened
 
-    to, path = str(export_options.to), str(export_options.output)
-    options = RunOptions(export_options.engine, arithmetic.given)
-    made = export_opened(
-        ckpt, ExportRequest(to, path, part.cell, part.stack, options, arithmetic.strict)
-    )
-    common.note_options(made.loaded.settled, strict=arithmetic.strict)
+    made = export_opened(ckpt, request)
+    common.note_options(made.loaded.settled, strict=request.strict)
     common.note(made.notes)
     if export_options.compare:
         made.refuse_missing_packages()
     with Outputs(force=export_options.force) as outputs:
-        made.write(outputs)
-    difference = made.check() if export_options.compare else None
-    agrees = difference is None or difference <= made.tolerance
+        paths = made.write(outputs)
+    done = made.done(paths, compare=export_options.compare)
     if common.as_json:
         document = {
             "kind": "cells",
             "path": ckpt.prefix,
-            "output": path,
+            "output": request.output,
             "readme": made.readme,
-            "target": to,
+            "files": paths,
+            "target": request.to,
             "cells": [cell.name for cell in made.network.cells],
-            "largest_difference": finite(difference),
+            "folded": done.folded,
+            "largest_difference": finite(done.largest_difference),
         }
         print_document("lstmstate.export/1", document)
     else:
-        print_path(path)
-        print_path(made.readme)
-        if difference is not None:
-            print(f"largest difference {difference:.1e}: {'agrees' if agrees else 'DIFFERS'}")
-    return DONE if agrees else NO
+        for path in paths:
+            print_path(path)
+        if done.largest_difference is not None:
+            words = "agrees" if done else "DIFFERS"
+            print(f"largest difference {done.largest_difference:.1e}: {words}")
+    return DONE if done else NO

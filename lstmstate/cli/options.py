@@ -96,6 +96,19 @@ def slices(text: str) -> tuple[int | slice, ...]:
     return tuple(found)
 
 
+def feed(text: str) -> tuple[str, int | float | bool | str]:
+    """Return the name of a placeholder, and its number or the path of its value."""
+    name, found, value = text.partition("=")
+    if not found or not name or not value:
+        raise ValueError(f"expected NAME=VALUE, got {text!r}")
+    if value.lower() in ("true", "false"):
+        return name, value.lower() == "true"
+    for kind in (int, float):
+        with suppress(ValueError):
+            return name, kind(value)
+    return name, value
+
+
 positive = partial(whole, least=1)
 width = partial(whole, least=1, most=limits.MAX_WIDTH)
 
@@ -312,3 +325,33 @@ class Shape(Options):
         "The number of steps of each sequence: a file, or the name of an array in INPUT.",
         metavar="FILE|KEY",
     )
+
+
+class Placeholders(Options):
+    """The values of placeholders of the graph."""
+
+    feeds: tuple[tuple[str, Any], ...] = option(
+        "A value for a placeholder of the graph: a number, true, or an .npy file.",
+        feed,
+        "NAME=VALUE",
+        flags="--feed",
+    )
+
+    @property
+    def fed(self) -> dict[str, Any]:
+        """The values of placeholders; files are read."""
+        return {
+            name: _array(value) if isinstance(value, str) else value for name, value in self.feeds
+        }
+
+
+def _array(path: str) -> Any:
+    import numpy as np
+
+    from lstmstate.files.reader import ByteSource
+
+    try:
+        with ByteSource(path) as source:
+            return np.load(source.file(), allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise LstmstateError(f"expected an .npy file ({error})", path=path) from error

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from lstmstate.cli import options, print_path
 from lstmstate.cli.batch import Batch
 from lstmstate.cli.command import Json, Options, define, option, refuse
-from lstmstate.cli.options import Arithmetic, Common, Part, Shape
-from lstmstate.errors import LstmstateError, printable
+from lstmstate.cli.options import Arithmetic, Common, Part, Placeholders, Shape
+from lstmstate.errors import printable
 from lstmstate.named_tuple import NamedTuple
 
 if TYPE_CHECKING:
@@ -26,19 +25,6 @@ Examples:
   lstmstate run model.ckpt-7 a.npy b.npy --out-dir out     a file each, each from the same state
   lstmstate run model.ckpt-7 - -o - < x.npy > y.npz
 """
-
-
-def _feed(text: str) -> tuple[str, int | float | bool | str]:
-    """Return the name of a placeholder, and its number or the path of its value."""
-    name, found, value = text.partition("=")
-    if not found or not name or not value:
-        raise ValueError(f"expected NAME=VALUE, got {text!r}")
-    if value.lower() in ("true", "false"):
-        return name, value.lower() == "true"
-    for number in (int, float):
-        with suppress(ValueError):
-            return name, number(value)
-    return name, value
 
 
 class Results(Options):
@@ -83,41 +69,16 @@ class Start(Options):
 
 
 class Computation(Options):
-    """The engine, the values of placeholders, and the outputs to compute."""
+    """The engine, and the outputs to compute."""
 
     engine: str = options.ENGINE
-    feeds: tuple[tuple[str, Any], ...] = option(
-        "A value for a placeholder of the graph: a number, true, or an .npy file.",
-        _feed,
-        "NAME=VALUE",
-        flags="--feed",
-    )
     outputs: str | None = option(
         "The m of the last cell, or the vector that the graph computes from it in each step.",
         ("m", "graph"),
     )
 
-    @property
-    def fed(self) -> dict[str, Any]:
-        """The values of placeholders; files are read."""
-        return {
-            name: _array(value) if isinstance(value, str) else value for name, value in self.feeds
-        }
 
-
-def _array(path: str) -> Any:
-    import numpy as np
-
-    from lstmstate.files.reader import ByteSource
-
-    try:
-        with ByteSource(path) as source:
-            return np.load(source.file(), allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise LstmstateError(f"expected an .npy file ({error})", path=path) from error
-
-
-_RECORDS = (Results, Part, Start, Shape, Computation, Arithmetic, Common)
+_RECORDS = (Results, Part, Start, Shape, Computation, Placeholders, Arithmetic, Common)
 
 
 @define(_EPILOG, *_RECORDS, ckpt_path="CKPT", inputs="INPUT...")
@@ -156,6 +117,7 @@ class _Call(NamedTuple):
     start: Start
     shape: Shape
     computation: Computation
+    placeholders: Placeholders
     arithmetic: Arithmetic
     common: Common
 
@@ -203,7 +165,7 @@ class _Call(NamedTuple):
         chosen = RunOptions(
             self.computation.engine,
             self.arithmetic.given,
-            self.computation.fed,
+            self.placeholders.fed,
             self.computation.outputs,
         )
         files = FileOptions(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lstmstate.cli import options, print_path
 from lstmstate.cli.batch import print_document
 from lstmstate.cli.command import Options, define, option, refuse
-from lstmstate.cli.options import Common, Part
+from lstmstate.cli.options import Common, Part, Placeholders
 
 _EPILOG = """\b
 Examples:
@@ -47,8 +47,10 @@ class NewState(Options):
         )
 
 
-@define(_EPILOG, NewState, Part, Common, ckpt_path="CKPT")
-def command(ckpt_path: str, new_state: NewState, part: Part, common: Common) -> None:
+@define(_EPILOG, NewState, Part, Placeholders, Common, ckpt_path="CKPT")
+def command(
+    ckpt_path: str, new_state: NewState, part: Part, placeholders: Placeholders, common: Common
+) -> None:
     """Write a state for the cells of CKPT, of zeros or the initial one in the graph.
 
     The values have the dtype that the network computes in. The initial state is that of --batch
@@ -69,6 +71,7 @@ def command(ckpt_path: str, new_state: NewState, part: Part, common: Common) -> 
         part.stack,
         new_state.kind,
         new_state.compress,
+        placeholders.fed,
     )
     conversion = state_of_network(ckpt, request)
     common.write(conversion, "writing", force=new_state.force, strict=False)

@@ -122,13 +122,16 @@ class _Parts:
 
     def _cell(self, x: str, cell: CanonicalCell, direction: str) -> str:
         """Add a cell; return the name of its outputs `[steps, 1, batch, H]`."""
+        from onnx import numpy_helper
+
         number = self._count
         self._count += 1
         states = [f"h0_{number}", f"c0_{number}"]
         outputs = [f"m_{number}", f"h_{number}", f"c_{number}"]
         node, weights = lstm_node(cell, number, direction, [x, self._lengths, *states], outputs)
         self.nodes.append(node)
-        self.weights += weights
+        for name, rows in weights.items():
+            self.weights.append(numpy_helper.from_array(np.concatenate(rows)[None], name))
         return outputs[0]
 
     def _squeeze(self, m: str, name: str = "") -> str:
@@ -153,18 +156,20 @@ class _Parts:
 
 def lstm_node(
     cell: CanonicalCell, number: int, direction: str, inputs: Sequence[str], outputs: Sequence[str]
-) -> tuple[onnx.NodeProto, list[onnx.TensorProto]]:
-    """Return a cell that `OPERATOR` expresses as an LSTM operator, and its weights.
+) -> tuple[onnx.NodeProto, dict[str, list[Array]]]:
+    """Return a cell that `OPERATOR` expresses as an LSTM operator, and its weights by name.
+
+    Weights are in parts that follow on one another, without the first axis, of one direction.
 
     Args:
         number: in the names of the weights, unlike for each cell.
         inputs: the names of X, sequence_lens, initial_h and initial_c, empty for one left out.
         outputs: the names of Y, Y_h and Y_c.
     """
-    from onnx import helper, numpy_helper
+    from onnx import helper
 
     x, lengths, *states = inputs
-    weights = {f"{part}_{number}": array for part, array in _weights(cell).items()}
+    weights = {f"{name}_{number}": parts for name, parts in _weights(cell).items()}
     kernel, recurrent, bias, *peepholes = weights
     names = (cell.recurrent_activation, cell.candidate, cell.activation)
     activations = [BY_NAME[name] for name in names]
@@ -184,7 +189,7 @@ def lstm_node(
         hidden_size=cell.widths.c,
         **{name: values for name, values in numbers.items() if values},
     )
-    return node, [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    return node, weights
 
 
 def _info(name: str, *shape: Any, dtype: int = 1) -> onnx.ValueInfoProto:
@@ -194,18 +199,18 @@ def _info(name: str, *shape: Any, dtype: int = 1) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, dtype, shape)
 
 
-def _weights(cell: CanonicalCell) -> dict[str, Array]:
-    """Return the inputs W `[1, 4H, I]`, R `[1, 4H, H]`, B `[1, 8H]` and P `[1, 3H]` of a cell."""
+def _weights(cell: CanonicalCell) -> dict[str, list[Array]]:
+    """Return the parts of W `[4H, I]`, R `[4H, H]`, B `[8H]` and P `[3H]` of a cell, as views."""
     units = cell.widths.c
     by_gate = gate_weights(cell)
     zeros = np.zeros(units, np.float32)
     found = {
-        "W": np.concatenate([by_gate[gate].kernel.T for gate in _GATES]),
-        "R": np.concatenate([by_gate[gate].recurrent.T for gate in _GATES]),
+        "W": [by_gate[gate].kernel.T for gate in _GATES],
+        "R": [by_gate[gate].recurrent.T for gate in _GATES],
         # The second half is another bias, of the recurrent part.
-        "B": np.concatenate([*(by_gate[gate].bias for gate in _GATES), np.tile(zeros, 4)]),
+        "B": [*(by_gate[gate].bias for gate in _GATES), *[zeros] * 4],
     }
     if cell.peepholes:
         peepholes = [by_gate[gate].peephole for gate in _PEEPHOLES]
-        found["P"] = np.concatenate([zeros if one is None else one for one in peepholes])
-    return {name: array[None] for name, array in found.items()}
+        found["P"] = [zeros if one is None else one for one in peepholes]
+    return found

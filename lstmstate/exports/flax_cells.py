@@ -20,7 +20,7 @@ from lstmstate.named_tuple import NamedTuple
 _LINEN = """\
     cell = nn.{name}(len(params[{recurrent!r}]["kernel"]), **functions)
     rnn = nn.RNN(cell, return_carry=True, reverse=reverse, keep_order=True)
-    carry = state[scope + "c"], state[scope + "m"]
+    carry = state[scope + "c"], state[scope + "h"]
     carry, y = rnn.apply({{"params": {{"cell": params}}}}, y, initial_carry=carry)
 """
 _NNX = """\
@@ -28,7 +28,7 @@ _NNX = """\
     cell = nnx.{name}(inputs, units, rngs=nnx.Rngs(0), **functions)
     nnx.update(cell, params)
     rnn = nnx.RNN(cell, return_carry=True, reverse=reverse, keep_order=True)
-    carry = state[scope + "c"], state[scope + "m"]
+    carry = state[scope + "c"], state[scope + "h"]
     carry, y = rnn(y, initial_carry=tuple(map(jax.numpy.asarray, carry)))
 """
 _PROGRAM = """\
@@ -44,7 +44,7 @@ after = {{}}
 
 def run(params, scope, y, reverse=False, **functions):
 {body}\
-    after[scope + "c"], after[scope + "m"] = carry
+    after[scope + "c"], after[scope + "h"] = carry
     return y
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from lstmstate.engines.canonical_network import Array, Network
 from lstmstate.engines.gate_weights import gate_weights
 from lstmstate.exports.cell_calls import named_scopes
-from lstmstate.exports.numpy_code import functions
+from lstmstate.exports.numpy_code import functions, imports
 from lstmstate.exports.weight_files import reading
 
 
@@ -33,5 +33,6 @@ def arrays(network: Network) -> Mapping[str, Array]:
 
 def source(network: Network, path: str) -> str:
     """Return the program that runs them."""
-    head = f"import numpy as np\n\n{reading(path)}\n\n"
-    return f"{head}{functions(network)}\n\noutputs, state = run(x, state)\n"
+    text = functions(network)
+    head = f"{imports(text)}import numpy as np\n\n{reading(path)}\n\n"
+    return f"{head}{text}\n\noutputs, state = run(x, state)\n"

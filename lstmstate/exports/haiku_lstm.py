@@ -36,9 +36,9 @@ def network(x):
     after = {{}}
 
     def run(units, scope, y, reverse=False):
-        last = hk.LSTMState(state[scope + "h"], state[scope + "c"])
+        last = hk.LSTMState(state[scope + "hidden"], state[scope + "cell"])
         y, last = hk.dynamic_unroll(hk.LSTM(units), y, last, time_major=False, reverse=reverse)
-        after[scope + "h"], after[scope + "c"] = last
+        after[scope + "hidden"], after[scope + "cell"] = last
         return y
 
 {calls}\

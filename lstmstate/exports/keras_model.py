@@ -66,7 +66,7 @@ def source(network: Network, path: str) -> str:
     else:
         built = f"model = keras.saving.load_model({path!r})\n"
     return f"""\
-import keras
+import keras  # on TensorFlow, unless the environment has KERAS_BACKEND=torch, or jax
 
 {built}
 # The state's arrays, in the order of the model's inputs and outputs:

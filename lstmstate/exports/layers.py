@@ -45,15 +45,17 @@ def refuse_two_stacks(stages: list[Stage], program: str) -> None:
 
 
 def refuse_unlike_widths(layers: list[Layer], program: str) -> None:
-    """Refuse cells of several widths of c or m."""
-    widths = sorted({cell.widths for layer in layers for cell in layer})
-    if len(widths) > 1:
-        found = " and ".join(f"{c}:{m}" for c, m in widths[:2])
-        raise UnsupportedError(
-            f"{program} has layers of one width, and these have {found}",
-            tensor=layers[0][0].name,
-            advice="export the cells one by one: `cell='NAME'`",
-        )
+    """Refuse cells of several widths of c or m, in a layer or in all."""
+    groups = [(layer, "the two directions of a layer") for layer in layers]
+    for cells, words in [*groups, (tuple(layer[0] for layer in layers), "all layers")]:
+        widths = list(dict.fromkeys(cell.widths for cell in cells))
+        if len(widths) > 1:
+            found = " and ".join(f"{c}:{m}" for c, m in widths[:2])
+            raise UnsupportedError(
+                f"in {program} {words} have one width of c and of m, and these have {found}",
+                tensor=cells[0].name,
+                advice="export the cells one by one: `cell='NAME'`",
+            )
 
 
 def only_cell(network: Network, program: str) -> CanonicalCell:

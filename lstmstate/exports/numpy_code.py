@@ -86,6 +86,11 @@ _NARROW = """\
 """
 
 
+def imports(text: str) -> str:
+    """Return the lines that import what functions need beyond NumPy."""
+    return "import math\n" if "math." in text else ""
+
+
 def functions(network: Network) -> str:
     """Return the code of the functions: the step of each kind of cell, and `run`."""
     steps: dict[str, str] = {}  # the lines of a step, and its name

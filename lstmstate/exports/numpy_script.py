@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from lstmstate.engines.canonical_network import Network
 from lstmstate.exports.gate_arrays import arrays
-from lstmstate.exports.numpy_code import functions
+from lstmstate.exports.numpy_code import functions, imports
 
 __all__ = ["arrays", "script", "source"]
 
 _SCRIPT = '''\
 """LSTM cells in NumPy. Their weights are in the .npz file next to this one, gate by gate.
-
-    python PROGRAM.py x.npy outputs.npz [state.npz]
 
 x is [batch, time, {inputs}]. From Python: `outputs, state = run(x)`, and again `run(x, state)`.
 """
@@ -28,6 +26,8 @@ with np.load(Path(__file__).with_suffix(".npz")) as file:
 {functions}
 
 if __name__ == "__main__":
+    if len(sys.argv) not in (3, 4):
+        sys.exit(f"usage: python {{sys.argv[0]}} x.npy outputs.npz [state.npz]")
     path, to, *before = sys.argv[1:]
     y, after = run(np.load(path), np.load(before[0]) if before else None)
     np.savez(to, outputs=y, **after)
@@ -47,7 +47,7 @@ def script(network: Network) -> str:
     """
     text = functions(network)
     return _SCRIPT.format(
-        imports="import math\n" if "math." in text else "",
+        imports=imports(text),
         inputs=network.first.input_size,
         functions=text,
     )

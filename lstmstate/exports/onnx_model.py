@@ -13,8 +13,10 @@ operator in onnxruntime (1.32) makes the state of a sequence without steps zero,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,18 +29,23 @@ from lstmstate.engines.gate_weights import gate_weights
 from lstmstate.engines.numpy_functions import LEAK
 from lstmstate.engines.onnx_graph import DIRECTIONS, OPERATOR, lstm_node
 from lstmstate.errors import MissingExtraError, UnsupportedError, printable
+from lstmstate.exports.model_files import DataFile, ModelFiles
 from lstmstate.state.layouts import LAYOUTS
 
 if TYPE_CHECKING:
     import onnx
 
 _OPSET, _IR_VERSION = 22, 10  # of ONNX 1.17, which onnxruntime 1.21 and all later ones load
-_MODEL_BYTES = (1 << 31) - (1 << 24)  # protobuf: a message has less than 2 GiB; some for nodes
+# A message of protobuf has less than 2 GiB, and takes several times its bytes while it is made.
+_IN_MODEL_BYTES = 256 << 20
+_DATA = ".data"  # the end of the name of the file next to it, with larger weights
+_ALONE_BYTES = 1024  # weights of fewer bytes are in the model all the same
+_ALIGNED = 4096  # onnx begins tensors of such a file at a page, so that they can be mapped
 _LONGEST = (1 << 31) - 1  # a default for `lengths`: no sequence is longer
 
 
-def model(network: Network, path: str) -> bytes:  # noqa: ARG001
-    """Return the model as the bytes of a file.
+def model(network: Network, path: str) -> bytes | ModelFiles:
+    """Return the model as the bytes of a file, large weights in a file next to it.
 
     Raises:
         UnsupportedError: ONNX or onnxruntime cannot be trusted with a cell.
@@ -51,14 +58,33 @@ def model(network: Network, path: str) -> bytes:  # noqa: ARG001
         raise MissingExtraError(
             "an ONNX model needs onnx, not installed here", advice="pip install 'lstmstate[onnx]'"
         ) from error
+    nbytes = sum(_nbytes(cell) for cell in network.cells)
+    weights = _Weights(f"{path}{_DATA}" if nbytes > _IN_MODEL_BYTES else None)
     written: bytes = helper.make_model(
-        _Model(network).graph,
+        _Model(network, weights).graph,
         producer_name="lstmstate",
         opset_imports=[helper.make_opsetid("", _OPSET)],
         ir_version=_IR_VERSION,
     ).SerializeToString()
-    checker.check_model(written, full_check=True)
-    return written
+    if weights.file is None:
+        checker.check_model(written, full_check=True)
+        return written
+    _check_files(written, weights.file)
+    return ModelFiles(written, weights.file)
+
+
+def _check_files(written: bytes, data: DataFile) -> None:
+    """Check a model whose weights are in another file: in its place is one of holes."""
+    from onnx import checker
+
+    with TemporaryDirectory() as folder:
+        name = os.path.basename(data.path)
+        with open(os.path.join(folder, name), "wb") as file:
+            file.truncate(data.nbytes)
+        path = os.path.join(folder, name.removesuffix(_DATA))
+        with open(path, "wb") as file:
+            file.write(written)
+        checker.check_model(path, full_check=True)
 
 
 def source(network: Network, path: str) -> str:
@@ -92,15 +118,6 @@ def _refuse(network: Network) -> None:
                 tensor=cell.name,
                 advice="export to 'gates', which takes every cell: `to='gates'`",
             )
-    nbytes = sum(_nbytes(cell) for cell in network.cells)
-    if nbytes > _MODEL_BYTES:
-        raise UnsupportedError(
-            f"its weights are {nbytes:,} bytes, and an ONNX file has less than 2 GiB",
-            tensor=network.first.name,
-            advice="export the cells one by one: `cell='NAME'`"
-            if len(network.cells) > 1
-            else "export to 'gates': `to='gates'`",
-        )
 
 
 def _is_operator(cell: CanonicalCell) -> bool:
@@ -116,6 +133,39 @@ def _nbytes(cell: CanonicalCell) -> int:
     return max(cell.dtype.itemsize, 4) * units * columns
 
 
+class _Weights:
+    """The constants of a model.
+
+    Attributes:
+        tensors: they, in the model.
+        file: the values of those that are not; None if all are.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        self.tensors: list[onnx.TensorProto] = []
+        self.file = None if path is None else DataFile(path)
+
+    def add(self, name: str, shape: Sequence[int], parts: Sequence[Array]) -> None:
+        """Add a constant whose values are in parts that follow on one another."""
+        from onnx import TensorProto, numpy_helper
+
+        nbytes = sum(part.nbytes for part in parts)
+        if self.file is None or nbytes < _ALONE_BYTES:
+            whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
+            self.tensors.append(numpy_helper.from_array(whole.reshape(shape), name))
+            return
+        tensor = TensorProto(name=name, dims=shape, data_type=_number_of(parts[0].dtype))
+        tensor.data_location = TensorProto.EXTERNAL
+        place = {
+            "location": os.path.basename(self.file.path),
+            "offset": self.file.add(parts, _ALIGNED),
+            "length": nbytes,
+        }
+        for key, value in place.items():
+            tensor.external_data.add(key=key, value=str(value))
+        self.tensors.append(tensor)
+
+
 class _Nodes:
     """Nodes of a graph, or of the body of a Scan; their values are numbered.
 
@@ -123,15 +173,17 @@ class _Nodes:
         weights: constants of the whole model.
     """
 
-    def __init__(self, dtype: np.dtype[Any], outer: _Nodes | None = None) -> None:
+    def __init__(
+        self, dtype: np.dtype[Any], weights: _Weights, numbers: Iterator[int] | None = None
+    ) -> None:
         self.dtype = dtype
         self.nodes: list[onnx.NodeProto] = []
-        self.weights: list[onnx.TensorProto] = [] if outer is None else outer.weights
-        self._numbers: Iterator[int] = count() if outer is None else outer._numbers
+        self.weights = weights
+        self._numbers = numbers or count()
 
     def inner(self) -> _Nodes:
         """Return nodes for a body, which sees the values of these."""
-        return _Nodes(self.dtype, self)
+        return _Nodes(self.dtype, self.weights, self._numbers)
 
     def name(self) -> str:
         """Return a name for a value."""
@@ -150,10 +202,8 @@ class _Nodes:
 
     def constant(self, values: Any, dtype: Any = np.int64) -> str:
         """Add a constant."""
-        from onnx import numpy_helper
-
-        name = self.name()
-        self.weights.append(numpy_helper.from_array(np.asarray(values, dtype), name))
+        name, array = self.name(), np.asarray(values, dtype)
+        self.weights.add(name, array.shape, [array])
         return name
 
     def number(self, value: float | Array) -> str:
@@ -290,12 +340,12 @@ class _Model:
         graph: it.
     """
 
-    def __init__(self, network: Network) -> None:
-        from onnx import helper, numpy_helper
+    def __init__(self, network: Network, weights: _Weights) -> None:
+        from onnx import helper
 
         self._dtype = network.dtype
         # onnxruntime 1.32 has no float16 on a CPU: it adds casts, and crashes on some in a Scan.
-        self._main = main = _Nodes(np.promote_types(network.dtype, np.float32))
+        self._main = main = _Nodes(np.promote_types(network.dtype, np.float32), weights)
         # Columns beyond input_size are ignored by some cells, so that any number of them is taken.
         width: Any = "width" if network.first.takes_wider else network.first.input_size
         self._inputs = [_info("x", self._dtype, "batch", "time", width)]
@@ -308,9 +358,9 @@ class _Model:
             x = self._stage(x, stage)
         main.add("Transpose", self._convert(x, self._dtype), perm=[1, 0, 2], into="outputs")
         outputs = [_info("outputs", self._dtype, "batch", "time", *network.output_shape)]
-        weights = [numpy_helper.from_array(np.array([_LONGEST]), "lengths"), *main.weights]
+        weights.add("lengths", (1,), [np.array([_LONGEST])])
         self.graph = helper.make_graph(
-            main.nodes, "lstm", self._inputs, outputs + self._outputs, weights
+            main.nodes, "lstm", self._inputs, outputs + self._outputs, weights.tensors
         )
 
     def _convert(self, value: str, dtype: np.dtype[Any]) -> str:
@@ -375,7 +425,9 @@ class _Model:
         inputs = [x, self._int_lengths, m, c]
         node, weights = lstm_node(cell, number, DIRECTIONS[direction], inputs, [y, h_n, c_n])
         main.nodes.append(node)
-        main.weights += weights
+        for name, parts in weights.items():
+            rows = sum(map(len, parts))
+            main.weights.add(name, (1, rows, *parts[0].shape[1:]), parts)
         after = [
             main.add("Where", self._is_empty, old, main.add("Squeeze", new, first))
             for old, new in zip(before, (c_n, h_n), strict=True)

@@ -10,9 +10,10 @@ from lstmstate.cells.activations import ACTIVATIONS
 from lstmstate.engines.canonical_network import Array, Network
 from lstmstate.engines.expressible import Expressible
 from lstmstate.errors import ArgumentError, nearest
+from lstmstate.exports.model_files import ModelFiles
 from lstmstate.named_tuple import NamedTuple
 
-Content = Mapping[str, Array] | bytes
+Content = Mapping[str, Array] | bytes | ModelFiles
 ARRAYS = ("npz", "h5", "safetensors", "pt")  # the kinds of files for arrays by name
 CHECKPOINT = "ckpt"  # a V2 checkpoint, whose tensors are the arrays
 SCRIPT = "py"  # a Python file, and the arrays in an npz next to it
@@ -28,14 +29,16 @@ class ExportTarget(NamedTuple):
             `arrays(network)` returns the weights by name, its `source(network, path)` a Python
             program that runs them. The program takes `x` `[batch, time, input]` and `state`, arrays
             by the names of its layout, all of NumPy, and leaves `outputs` and the `state` after
-            them. If the file is a model, `model(network, path)` returns its bytes, and there is no
-            `arrays`; if it is a Python file, `script(network)` returns its text.
+            them. If the file is a model, `model(network, path)` returns its bytes, or these and a
+            file of weights, and there is no `arrays`; if it is a Python file, `script(network)`
+            returns its text.
         has: the cells that it can express.
         state: the layout of its state.
         names: how it names the weights, for tables.
         adds_to_f: what it adds to the forget gate at run time; None if it adds the forget_bias.
         kinds: the kinds of files, the first by default.
         is_model: whether the file is a model, in the program's own format.
+        advice: how to get it, if that is more than to install a package.
         takes_lengths: whether it ends sequences of unlike lengths by itself, as dynamic_rnn does.
     """
 
@@ -48,6 +51,7 @@ class ExportTarget(NamedTuple):
     adds_to_f: float | None = 0.0
     kinds: tuple[str, ...] = ARRAYS
     is_model: bool = False
+    advice: str = ""
     takes_lengths: bool = False
 
     def arrays(self, network: Network) -> Mapping[str, Array]:
@@ -56,10 +60,10 @@ class ExportTarget(NamedTuple):
         return found
 
     def content(self, network: Network, path: str) -> Content:
-        """Return the weights by name, or the bytes of a model, for a file of this name."""
+        """Return the weights by name, or a model, for a file of this name."""
         if not self.is_model:
             return self.arrays(network)
-        found: bytes = self._module.model(network, path)
+        found: bytes | ModelFiles = self._module.model(network, path)
         return found
 
     def source(self, network: Network, path: str) -> str:
@@ -142,6 +146,7 @@ TARGETS = (
         "layers/lstm/cell/vars/0, layers/lstm/cell/vars/1, layers/lstm/cell/vars/2",
         kinds=("keras", "weights.h5"),
         is_model=True,
+        advice="pip install keras and tensorflow, or torch or jax and set KERAS_BACKEND to it",
     ),
     ExportTarget(
         "tf_keras",
@@ -166,7 +171,7 @@ TARGETS = (
         "flax.linen.LSTMCell",
         "flax_cells.LINEN",
         _OTHER_FUNCTIONS,
-        "tuple",
+        "flax",
         "cell_0/ii/kernel, cell_0/hi/kernel, cell_0/hi/bias, cell_0/if/kernel, …",
     ),
     ExportTarget(
@@ -174,7 +179,7 @@ TARGETS = (
         "flax.nnx.LSTMCell",
         "flax_cells.NNX",
         _OTHER_FUNCTIONS,
-        "tuple",
+        "flax",
         "cell_0/ii/kernel, cell_0/hi/kernel, cell_0/hi/bias, cell_0/if_/kernel, …",
     ),
     ExportTarget(
@@ -182,7 +187,7 @@ TARGETS = (
         "flax.nnx.OptimizedLSTMCell",
         "flax_cells.NNX_OPTIMIZED",
         _OTHER_FUNCTIONS,
-        "tuple",
+        "flax",
         "cell_0/dense_i/kernel, cell_0/dense_h/kernel, cell_0/dense_h/bias",
     ),
     ExportTarget(
@@ -190,7 +195,7 @@ TARGETS = (
         "haiku.LSTM",
         "haiku_lstm",
         Expressible(_ALL),
-        "keras",
+        "haiku",
         "lstm/linear/w, lstm/linear/b, lstm_1/linear/w, …",
         adds_to_f=1.0,
     ),
@@ -199,7 +204,7 @@ TARGETS = (
         "equinox.nn.LSTMCell",
         "equinox_cell",
         Expressible(_ALL),
-        "keras",
+        "equinox",
         "cell_0/weight_ih, cell_0/weight_hh, cell_0/bias",
     ),
     ExportTarget(

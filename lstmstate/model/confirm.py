@@ -226,7 +226,8 @@ def find_differences(
     graph, theirs = runner.network, InOrder(runner, network)
     if [graph.cells[at].widths for at in theirs.here] != [cell.widths for cell in network.cells]:
         return ["the widths"]
-    if graph.input.width != network.first.input_size:
+    width, first = graph.input.width, network.first
+    if width != first.input_size and not (first.takes_wider and width > first.input_size):
         return ["the widths of the input"]
     names = [printable(cell.name) or "the cell" for cell in network.cells]
     halves = [f"{half} of {name}" for name in names for half in "cm"]

@@ -102,7 +102,8 @@ def export_arrays(
     """Return the export of variables as they are.
 
     Args:
-        patterns: names of variables, with * and ? for any characters; all without any.
+        patterns: names of variables, or patterns of them as in a shell: *, ? and []; all without
+            any.
         slices: the part of each to take.
 
     Raises:
@@ -112,6 +113,8 @@ def export_arrays(
     for pattern in patterns or ["*"]:
         matches = re.compile(translate(pattern)).match
         found = {name: one for name, one in ckpt.variables.items() if matches(name)}
+        if pattern in ckpt.variables:  # a name with [0] in it, too
+            found = {pattern: ckpt.variables[pattern]}
         if not found and patterns:
             name = ckpt.variable(pattern)  # any name that inspect prints
             found = {name: ckpt.variables[name]}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lstmstate.model.network_loader import RunOptions
 from lstmstate.named_tuple import NamedTuple
@@ -28,6 +29,7 @@ class StateRequest(NamedTuple):
         steps: the steps of x, where the graph computes its initial state from them.
         cell, stack: the part of the checkpoint; the only one by default.
         kind, compress: as in a `ConvertRequest`.
+        feeds: values for placeholders of the graph, as for a run.
     """
 
     target: str
@@ -39,6 +41,7 @@ class StateRequest(NamedTuple):
     stack: str | None = None
     kind: str | None = None
     compress: bool = False
+    feeds: Mapping[str, Any] = {}
 
 
 def state_of_network(ckpt: LSTMCheckpoint, request: StateRequest) -> Conversion:
@@ -49,9 +52,9 @@ def state_of_network(ckpt: LSTMCheckpoint, request: StateRequest) -> Conversion:
     """
     network = ckpt.network(cell=request.cell, stack=request.stack)
     if request.is_initial:
-        state = network.initial_state(request.batch, steps=request.steps)
+        state = network.initial_state(request.batch, request.feeds, request.steps)
     else:  # no option of a cell changes its widths
-        options = RunOptions(given={"assume_defaults": True})
+        options = RunOptions(given={"assume_defaults": True}, feeds=request.feeds)
         state = network.load(options).zero_state(request.batch or 1)
     layout = LAYOUTS[request.layout]
     stream = StateStream(in_memory(state, ckpt.prefix), layout)

@@ -18,7 +18,7 @@ from itertools import accumulate
 from typing import IO, TYPE_CHECKING
 
 from lstmstate import limits
-from lstmstate.errors import LstmstateError, UnsupportedError
+from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.files import STDOUT
 from lstmstate.files.atomic import Outputs, report_errors
 from lstmstate.limits import Rate
@@ -223,6 +223,14 @@ class NpzWriter(ArrayWriter):
 
         super().__init__(to)
         refuse_more(limits.MEMBERS, len(self.plans) + _OTHER_MEMBERS)
+        for plan in self.plans:
+            other = f"{plan.name}{SUFFIX}"
+            if other in self._numbers:
+                raise UnsupportedError(
+                    f"NumPy cannot distinguish this array and {printable(other)} in an .npz",
+                    tensor=plan.name,
+                    advice="write an .h5 or .safetensors",
+                )
         self._turn = 0
         self._member: IO[bytes] | None = None  # the one whose turn it is, once it is begun
         self._held: dict[int, Array] = {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,31 @@ if TYPE_CHECKING:
     from lstmstate.state.state import Array
 
 _LONGEST_ATTRIBUTE = 60_000  # an attribute has 64 KiB at most
+_OTHER = "write an .npz or .safetensors"
 _CHUNK_BYTES = 1 << 20  # of a compressed dataset: the size of the library's cache of chunks
+
+
+def _refuse_paths(names: Sequence[str]) -> None:
+    """Refuse names that lead to one place, as a//b and a/b do, or below a dataset."""
+    paths = {name: tuple(filter(None, name.split("/"))) for name in names}
+    owners: dict[tuple[str, ...], str] = {}
+    for name, path in paths.items():
+        if name.endswith("/") or not path or "." in name.split("/"):
+            problem = "an HDF5 file has no array of this name"
+        elif path in owners:
+            problem = f"an HDF5 file has one place for this array and {printable(owners[path])}"
+        else:
+            owners[path] = name
+            continue
+        raise UnsupportedError(problem, tensor=name, advice=_OTHER)
+    for name, path in paths.items():
+        above = next((owners[path[:n]] for n in range(1, len(path)) if path[:n] in owners), None)
+        if above is not None:
+            raise UnsupportedError(
+                f"an HDF5 file has no place below the array {printable(above)}",
+                tensor=name,
+                advice=_OTHER,
+            )
 
 
 class Hdf5Writer(ArrayWriter):
@@ -43,6 +67,7 @@ class Hdf5Writer(ArrayWriter):
                 advice="write an .npz",
             )
         self._sets: dict[int, h5py.Dataset] = {}  # those that are open: each takes 10 kB
+        _refuse_paths([plan.name for plan in self.plans])
         self._waiting: dict[int, list[Array]] = {}
         self._sink = _Sink(to.path, "r+b")
         try:
