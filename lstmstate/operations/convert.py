@@ -15,7 +15,7 @@ from lstmstate.files.atomic import Outputs
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.operations.load import Opened, states_in
 from lstmstate.state.formats.array_writer import open_writer
-from lstmstate.state.formats.checkpoint_arrays import add_state
+from lstmstate.state.formats.checkpoint_arrays import add_state, add_text
 from lstmstate.state.formats.registry import BY_KEY, StateKind, code, kind_of_name, kind_to_write
 from lstmstate.state.layouts import LAYOUTS, Layout, Structure
 from lstmstate.state.state_stream import Advance, StateStream, ignore
@@ -128,7 +128,8 @@ def rewrite_checkpoint(
 ) -> None:
     """Write a checkpoint anew, with some of its states in another layout.
 
-    Every other tensor is copied byte for byte, and the graph too: the cells keep their options. A
+    Every other tensor is copied byte for byte, and the graph too: the cells keep their options; a
+    graph that is read and cannot be copied leaves them in a tensor of `model.recorded_options`. A
     state `NAME` becomes `NAME/c` and `NAME/m`, `NAME/<cell>/c` and `NAME/<cell>/m` in a stack, and
     the other way round; one that is in the layout already keeps its names.
     """
@@ -164,18 +165,32 @@ def rewrite_checkpoint(
             raise LstmstateError("a variable has this name already", path=ckpt.prefix, tensor=name)
     big_endian = ckpt.files.big_endian
     graph, streams[0].graph_notes = _graph_of(ckpt, target, kept, states.keys())
+    texts = {} if graph is not None else _options_of(ckpt)
+    kept = [name for name in kept if name not in texts]
     with new_checkpoint(outputs, target, big_endian=big_endian, graph=graph) as writer:
         for name in sorted(
-            [*kept, *states], key=lambda name: name.encode("utf-8", "surrogateescape")
+            [*kept, *texts, *states], key=lambda name: name.encode("utf-8", "surrogateescape")
         ):
             if name in states:
                 stream, number = states[name]
                 is_kept = name in gone and stream.layout is stream.state.layout
                 shape = ckpt.variables[name].shape if is_kept else None  # rows in a vector, too
                 add_state(writer, stream, number, name, shape, big_endian=big_endian)
+            elif name in texts:
+                add_text(writer, name, texts[name])
             else:
                 ckpt.files.copy(name, writer)
                 streams[0].on_part(ckpt.variables[name].nbytes or 0)
+
+
+def _options_of(ckpt: LSTMCheckpoint) -> dict[str, str]:
+    """Return the tensor with the options that only the graph of a checkpoint shows, by its name."""
+    from lstmstate.model import recorded_options
+
+    if ckpt.graph is None:
+        return {}  # a tensor with options is copied
+    known = recorded_options.known(cell.info for cell in ckpt.cells.values())
+    return {recorded_options.NAME: recorded_options.line(known)} if known else {}
 
 
 def _graph_of(
@@ -194,6 +209,8 @@ def _graph_of(
     if source is None:
         return None, ()
     lost = "the graph is not copied, and the options of the cells are lost"
+    if ckpt.graph is not None:
+        lost = "the graph is not copied; of it, only the options of the cells are recorded"
     try:
         found = ckpt.files.meta_graph()
         fits = ckpt.files.location.has_own_graph or ckpt.graph is not None

@@ -1,0 +1,98 @@
+"""Options of cells in a tensor of a checkpoint without a graph, which TensorFlow ignores.
+
+The tensor is a string, a line of JSON, as untrusted as all of the file:
+
+    {"version": 1, "cells": {"rnn/lstm_cell": {"forget_bias": 0.0, "cell_clip": null}}}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from lstmstate import limits
+from lstmstate.arguments import Rule, refuse_others
+from lstmstate.cells.cell import Cell, Option, Value
+from lstmstate.checkpoint import Variable
+from lstmstate.engines.run_options import ASSUME_DEFAULTS, RULES
+from lstmstate.errors import ArgumentError, CorruptError, UnsupportedError, located
+
+NAME = "lstmstate/options"
+_VERSION = 1
+_RULES: dict[str, Rule] = {**RULES, "residual": (lambda value: value is False, "False")}
+del _RULES[ASSUME_DEFAULTS]
+Recorded = Mapping[str, Mapping[str, Option]]  # by the name of the cell, by that of the option
+
+
+def line(cells: Mapping[str, Mapping[str, Value]]) -> str:
+    """Return options as the line to store, in ASCII.
+
+    >>> line({"rnn": {"forget_bias": 0.0}})
+    '{"version": 1, "cells": {"rnn": {"forget_bias": 0.0}}}'
+    """
+    import json
+
+    return json.dumps({"version": _VERSION, "cells": cells})
+
+
+def parse(text: bytes) -> Recorded:
+    """Read such a line.
+
+    Raises:
+        CorruptError: it is not one, or has values that no cell can have.
+        UnsupportedError: it is one of a newer release.
+    """
+    import json
+
+    try:
+        fields = json.loads(text)
+        version, cells = fields["version"], fields["cells"]
+        if version is True or version != _VERSION:
+            raise UnsupportedError(
+                f"its options are of version {version!r:.40}, and {_VERSION} is read",
+                advice="update lstmstate",
+            )
+        for options in cells.values():
+            refuse_others(options, _RULES)
+        return {
+            name: {key: Option(_plain(value), "checkpoint") for key, value in options.items()}
+            for name, options in cells.items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CorruptError("its options cannot be read") from error
+    except ArgumentError as error:
+        raise CorruptError(f"its options cannot be read: {error.problem}") from error
+
+
+def _plain(value: Value) -> Value:
+    """Return a number as a float, as the options in a graph are."""
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def read(variables: Mapping[str, Variable], path: str) -> Recorded:
+    """Return the options that a checkpoint records; none if it has no such tensor.
+
+    Raises:
+        LstmstateError: the tensor cannot be read.
+    """
+    variable = variables.get(NAME)
+    if variable is None or variable.dtype != "string" or variable.shape:
+        return {}
+    with located(path, NAME):
+        if (variable.nbytes or 0) > limits.MAX_METADATA_BYTES:
+            most = limits.MAX_METADATA_BYTES
+            raise UnsupportedError(f"options of {variable.nbytes} bytes, and {most} are read")
+        return parse(variable.read().item())
+
+
+def known(cells: Iterable[Cell]) -> dict[str, dict[str, Value]]:
+    """Return the options of cells that their files show, to record them."""
+    return {
+        cell.name: {
+            name: option.value
+            for name, option in cell.options.items()
+            if option.source in ("graph", "checkpoint")
+            and name in _RULES
+            and _RULES[name][0](option.value)
+        }
+        for cell in cells
+    }
