@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import SAMPLES, SUNSPOTS, Shell, error
+from commands import SAMPLES, SUNSPOTS, Shell, checkpoint, error, lstm_cell
 from states import same
 
 from lstmstate import load_state, open_checkpoint
@@ -81,3 +82,32 @@ def test_what_the_layout_or_the_graph_does_not_have(shell: Shell, tmp_path: Path
     done = shell("state", old, "--initial", "-o", tmp_path / "s.npz", code=3)
     assert "the initial state is unknown" in error(done)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "sample", ["sunspots", "peephole_flat", "tf_0_12_names", "bidirectional", "saved_model"]
+)
+def test_zeros_need_no_weights(shell: Shell, tmp_path: Path, sample: str) -> None:
+    """Names and shapes are in the index: the data file may be elsewhere."""
+    shutil.copytree(SAMPLES / sample, tmp_path / sample)
+    (data,) = (tmp_path / sample).rglob("*.data-*")
+    data.unlink()
+    made = ("--zeros", "--batch", "8", "-o")
+    shell("state", tmp_path / sample, *made, tmp_path / "s.npz", code=0)
+    shell("state", SAMPLES / sample, *made, tmp_path / "t.npz", code=0)
+    same(load_state(tmp_path / "s.npz"), load_state(tmp_path / "t.npz"))
+    assert not load_state(tmp_path / "s.npz").flat().any()
+
+
+def test_one_of_several_networks_is_chosen(shell: Shell, tmp_path: Path) -> None:
+    path = checkpoint(tmp_path / "m.ckpt", lstm_cell("enc/lstm_cell") | lstm_cell("dec/lstm_cell"))
+    done = shell("state", path, "--zeros", "-o", tmp_path / "s.npz", code=3)
+    assert "choose one: --cell dec/lstm_cell, --cell enc/lstm_cell" in error(done)
+    shell("state", path, "--zeros", "--cell", "enc", "-o", tmp_path / "s.npz", code=0)
+
+
+def test_a_state_that_no_memory_holds_is_refused(shell: Shell, tmp_path: Path) -> None:
+    made = ("--zeros", "--batch", str(10**12), "-o", tmp_path / "s.npz")
+    done = shell("state", SUNSPOTS, *made, code=3)
+    assert "a state of 288,000,000,000,000 bytes" in error(done)
+    assert "pass fewer rows: --batch" in error(done)
