@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from lstmstate import limits
-from lstmstate.arguments import Rule, refuse_others
 from lstmstate.cells.cell import Cell, Option, Value
 from lstmstate.checkpoint import Variable
-from lstmstate.engines.run_options import ASSUME_DEFAULTS, RULES
 from lstmstate.errors import ArgumentError, CorruptError, UnsupportedError, located
+from lstmstate.type_names import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lstmstate.arguments import Rule
 
 NAME = "lstmstate/options"
 _VERSION = 1
-_RULES: dict[str, Rule] = {**RULES, "residual": (lambda value: value is False, "False")}
-del _RULES[ASSUME_DEFAULTS]
 Recorded = Mapping[str, Mapping[str, Option]]  # by the name of the cell, by that of the option
 
 
@@ -34,6 +34,14 @@ def line(cells: Mapping[str, Mapping[str, Value]]) -> str:
     return json.dumps({"version": _VERSION, "cells": cells})
 
 
+def _rules() -> dict[str, Rule]:
+    """Return the values that each option may have: a residual connection is not run."""
+    from lstmstate.engines.run_options import RULES, RUN_OPTIONS
+
+    rules = {name: RULES[name] for name in RUN_OPTIONS}
+    return {**rules, "residual": (lambda value: value is False, "False")}
+
+
 def parse(text: bytes) -> Recorded:
     """Read such a line.
 
@@ -43,6 +51,9 @@ def parse(text: bytes) -> Recorded:
     """
     import json
 
+    from lstmstate.arguments import refuse_others
+
+    rules = _rules()
     try:
         fields = json.loads(text)
         version, cells = fields["version"], fields["cells"]
@@ -52,7 +63,7 @@ def parse(text: bytes) -> Recorded:
                 advice="update lstmstate",
             )
         for options in cells.values():
-            refuse_others(options, _RULES)
+            refuse_others(options, rules)
         return {
             name: {key: Option(_plain(value), "checkpoint") for key, value in options.items()}
             for name, options in cells.items()
@@ -86,13 +97,14 @@ def read(variables: Mapping[str, Variable], path: str) -> Recorded:
 
 def known(cells: Iterable[Cell]) -> dict[str, dict[str, Value]]:
     """Return the options of cells that their files show, to record them."""
+    rules = _rules()
     return {
         cell.name: {
             name: option.value
             for name, option in cell.options.items()
             if option.source in ("graph", "checkpoint")
-            and name in _RULES
-            and _RULES[name][0](option.value)
+            and name in rules
+            and rules[name][0](option.value)
         }
         for cell in cells
     }
