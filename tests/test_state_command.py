@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import SAMPLES, SUNSPOTS, Shell, checkpoint, error, lstm_cell
+from commands import SAMPLES, SUNSPOTS, Shell, checkpoint, error, lstm_cell, numbers
 from states import same
 
 from lstmstate import load_state, open_checkpoint
@@ -111,3 +111,32 @@ def test_a_state_that_no_memory_holds_is_refused(shell: Shell, tmp_path: Path) -
     done = shell("state", SUNSPOTS, *made, code=3)
     assert "a state of 288,000,000,000,000 bytes" in error(done)
     assert "pass fewer rows: --batch" in error(done)
+
+
+@pytest.mark.parametrize("proj", [4, 6])
+def test_torch_has_no_projection_to_as_many_units(shell: Shell, tmp_path: Path, proj: int) -> None:
+    """The widths of a state do not show it, and the weights do."""
+    values = {"kernel": (3 + proj, 16), "bias": (16,), "projection/kernel": (4, proj)}
+    weights = {f"rnn/lstm_cell/{leaf}": numbers(*shape) for leaf, shape in values.items()}
+    path = checkpoint(tmp_path / "m.ckpt", weights | {"saved_state": numbers(2, 4 + proj)})
+    out = ("--to", "torch", "-o", tmp_path / "s.npz")
+    for words in (("state", path, "--zeros"), ("convert", path)):
+        done = shell(*words, *out, code=3)
+        assert "to fewer units than it has" in error(done)
+        assert "to tuple or flat" in error(done)
+    assert shell("convert", path, "--to", "keras", "-o", tmp_path / "s.npz").code == 0
+
+
+def test_torch_has_no_stack_of_each_direction(shell: Shell, tmp_path: Path) -> None:
+    """Its layers read both directions of the one before: two MultiRNNCells are two states."""
+    around = "bidirectional_rnn"
+    cells = [f"{side}/multi_rnn_cell/cell_{layer}" for side in ("fw", "bw") for layer in (0, 1)]
+    weights = {}
+    for cell in cells:
+        inputs = 3 if cell.endswith("0") else 4
+        weights |= lstm_cell(f"{around}/{cell}/lstm_cell", inputs=inputs)
+    path = checkpoint(tmp_path / "m.ckpt", weights)
+    out = ("--to", "torch", "-o", tmp_path / "s.npz")
+    done = shell("state", path, "--zeros", *out, code=3)
+    assert "convert each direction by itself, or into another layout" in error(done)
+    shell("state", path, "--zeros", "--stack", f"{around}/fw/multi_rnn_cell", *out, code=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -80,6 +80,10 @@ def convert_opened(opened: Opened, wanted: Wanted, request: ConvertRequest) -> C
     every, variables = named == "ckpt", request.variables
     states = states_in(opened, wanted, variables, every=every, layout="from_layout")
     structure = states[0].structure
+    if ckpt is not None:
+        refuse_projections(
+            ckpt, layout, [cell.name for one in states for cell in one.structure.cells]
+        )
     default = request.kind or default_kind(layout, structure)
     if target is None:
         base, place = states[0].file.path, opened.place
@@ -102,6 +106,23 @@ def convert_opened(opened: Opened, wanted: Wanted, request: ConvertRequest) -> C
         )
     write = partial(write_state, streams[0], target=target, kind=kind, compress=request.compress)
     return Conversion([target], streams, structure.nbytes, write)
+
+
+def refuse_projections(ckpt: LSTMCheckpoint, layout: Layout, cells: Iterable[str]) -> None:
+    """Refuse torch's layout for cells that project to as many units as they have, or more.
+
+    The widths of the state do not show a projection to as many.
+    """
+    for name in cells if layout.name == "torch" else ():
+        cell = ckpt.cells.get(name)
+        if cell is not None and (cell.num_proj or 0) >= (cell.num_units or 1):
+            raise UnsupportedError(
+                f"the layout 'torch' is that of torch.nn.LSTM, which projects to fewer units than "
+                f"it has, and this cell projects {cell.num_units} units to {cell.num_proj}",
+                path=ckpt.prefix,
+                tensor=name,
+                advice="convert its state to tuple or flat",
+            )
 
 
 def default_kind(layout: Layout, structure: Structure) -> str:

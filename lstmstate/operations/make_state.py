@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lstmstate.named_tuple import NamedTuple
-from lstmstate.operations.convert import Conversion, default_kind, write_state
+from lstmstate.operations.convert import Conversion, default_kind, refuse_projections, write_state
 from lstmstate.operations.state_files import in_memory
 from lstmstate.state.formats.registry import kind_to_write
 from lstmstate.state.layouts import LAYOUTS
@@ -56,6 +56,7 @@ def state_of_network(ckpt: LSTMCheckpoint, request: StateRequest) -> Conversion:
         else network.zero_state(request.batch or 1, request.feeds)
     )
     layout = LAYOUTS[request.layout]
+    refuse_projections(ckpt, layout, (cell.cell for cell in state.cells))
     stream = StateStream(in_memory(state, ckpt.prefix), layout)
     default = default_kind(layout, stream.structure)
     kind = kind_to_write(request.target, request.kind, default, compress=request.compress)
