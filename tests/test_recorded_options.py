@@ -154,6 +154,7 @@ def test_the_options_are_shown_as_recorded(shell: Shell, tmp_path: Path) -> None
     assert document["cells"][0]["recurrent_activation"]["source"] == "family"
     (row,) = (one for one in document["variables"] if one["name"] == NAME)
     assert (row["role"], row["dtype"]) == ("options", "string")
+    assert "These are the options of cells" in shell("inspect", f"{path}:{NAME}", code=0).out
     x = saved(tmp_path / "x.npy", numbers(2, 9, 3))
     done = shell("run", path, x, "--strict", "--cell-clip", "none", "-o", tmp_path / "y.npz")
     assert notes(done) == [
