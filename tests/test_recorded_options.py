@@ -214,7 +214,7 @@ def test_options_of_a_stranger_are_left_out_with_a_note(
 
 def test_options_are_bounded(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = recording(tmp_path / "model.ckpt", line({"rnn/lstm_cell": CELL}).encode())
-    monkeypatch.setattr(limits, "MAX_METADATA_BYTES", 100)
+    monkeypatch.setattr(limits, "MAX_OPTIONS_BYTES", 100)
     assert "and 100 are read; going on without these options" in notes(shell("inspect", path))[0]
 
 

@@ -89,10 +89,16 @@ def read(variables: Mapping[str, Variable], path: str) -> Recorded:
     if variable is None or variable.dtype != "string" or variable.shape:
         return {}
     with located(path, NAME):
-        if (variable.nbytes or 0) > limits.MAX_METADATA_BYTES:
-            most = limits.MAX_METADATA_BYTES
-            raise UnsupportedError(f"options of {variable.nbytes} bytes, and {most} are read")
-        return parse(variable.read().item())
+        _refuse_long(variable.nbytes or 0)
+        text: bytes = variable.read().item()
+        _refuse_long(len(text))  # V1 files do not declare it
+        return parse(text)
+
+
+def _refuse_long(nbytes: int) -> None:
+    if nbytes > limits.MAX_OPTIONS_BYTES:
+        most = limits.MAX_OPTIONS_BYTES
+        raise UnsupportedError(f"options of {nbytes} bytes, and {most} are read")
 
 
 def known(cells: Iterable[Cell]) -> dict[str, dict[str, Value]]:
