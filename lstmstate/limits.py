@@ -126,6 +126,9 @@ ARRAYS = Rate("KiB of arrays", 1 << 20, 1024 // BOMB_RATIO)
 # The text that travels with a state in an npz, four bytes a character: names of 10,000 cells.
 MAX_METADATA_BYTES = 8 * MIB
 
+# Options of cells in a checkpoint, some 200 bytes each. Brackets in JSON take 30 times their bytes.
+MAX_OPTIONS_BYTES = 2 * MIB
+
 # The header of an array in an npy file: a shape and a dtype.
 MAX_NPY_HEADER_BYTES = 64 << 10
 

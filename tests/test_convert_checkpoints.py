@@ -342,6 +342,31 @@ def test_the_graph_of_a_saved_model_is_copied(shell: Shell, tmp_path: Path) -> N
     assert cell.forget_bias == (0.5, "graph")
 
 
+def test_the_graph_of_a_saved_model_as_text_is_copied(shell: Shell, tmp_path: Path) -> None:
+    sample = SAMPLES / "peephole_flat"
+    inner = tmp_path / "model" / "variables"
+    inner.mkdir(parents=True)
+    for part in ("index", "data-00000-of-00001"):
+        shutil.copy(sample / f"model.ckpt.{part}", inner / f"variables.{part}")
+    from google.protobuf import text_format
+    from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    graph = MetaGraphDef.FromString((sample / "model.ckpt.meta").read_bytes())
+    words = text_format.MessageToString(
+        SavedModel(saved_model_schema_version=1, meta_graphs=[graph])
+    )
+    (tmp_path / "model" / "saved_model.pbtxt").write_text(words, encoding="utf-8")
+    target = tmp_path / "new.ckpt"
+    assert shell("convert", "-q", tmp_path / "model", "--to-tuple", "-o", target).code == 0
+    found = MetaGraphDef.FromString(Path(f"{target}.meta").read_bytes())
+    assert [(node.name, node.op, node.input) for node in found.graph_def.node] == [
+        (node.name, node.op, node.input) for node in graph.graph_def.node
+    ]
+    (cell,) = lstmstate.open_checkpoint(target).cells.values()
+    assert cell.forget_bias == (0.5, "graph")
+
+
 def test_options_lost_with_the_graph_are_reported(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -133,7 +133,7 @@ def test_text_is_left_out_with_a_note(shell: Shell, tmp_path: Path) -> None:
     shell("convert", PEEPHOLES, "--to-tuple", "--variable", "saved_state", "-o", tmp_path / "s.npz")
     shell("convert", tmp_path / "s.npz", "--to-tuple", "-o", source, code=0)
     done = shell("export", source, "--to", "arrays", "-o", target, code=0)
-    assert notes(done) == ["1 variable of text are left out"]
+    assert notes(done) == ["text is left out: 1 variable"]
 
 
 @pytest.mark.parametrize("ending", ["safetensors", "pt", "npz"])

@@ -883,3 +883,34 @@ def test_a_frozen_graph_becomes_a_checkpoint(shell: Shell, tmp_path: Path) -> No
     source = f"{path}:saved_state"
     assert shell("convert", source, "--to-tuple", "--units", "4", "-o", target).code == 0
     assert np.array_equal(np.load(target)["c"], numbers(2, 8)[:, :4])
+
+
+def test_a_frozen_graph_keeps_its_options_in_a_new_checkpoint(shell: Shell, tmp_path: Path) -> None:
+    """Its constants are variables again in the new `.meta`, which TensorFlow imports."""
+
+    def build(tf: TensorFlow) -> Tensor:
+        start = tf.get_variable("saved_state", [2, 8])
+        cell = tf.nn.rnn_cell.LSTMCell(
+            5, True, 0.5, num_proj=3, proj_clip=0.4, forget_bias=0.0, state_is_tuple=False
+        )
+        cell = tf.nn.rnn_cell.ResidualWrapper(cell)
+        return dynamic(tf, cell, inputs(tf, 3, batch=2), initial_state=tf.identity(start))[0]
+
+    source, target = tmp_path / "frozen.pb", tmp_path / "new.ckpt"
+    freeze(source, build)
+    assert shell("convert", "-q", source, "--to-tuple", "-o", target).code == 0
+    x = saved(tmp_path / "x.npy", X[:2])
+    for path, ckpt in ((tmp_path / "a.npz", source), (tmp_path / "b.npz", target)):
+        assert shell("run", "-q", ckpt, x, "-o", path).code == 0
+    with np.load(tmp_path / "a.npz") as a, np.load(tmp_path / "b.npz") as b:
+        assert np.array_equal(a["outputs"], b["outputs"])
+    old, new = open_checkpoint(str(source)), open_checkpoint(str(target))
+    assert only(new).options == only(old).options
+    assert only(new).confirm().agrees == only(old).confirm().agrees
+    tf = tensorflow()
+    with as_in_1_x(tf), tf.Session() as session:
+        tf.train.import_meta_graph(f"{target}.meta")
+        nodes = tf.get_default_graph().as_graph_def().node
+        variables = [node.name for node in nodes if node.op == "VariableV2"]
+        assert sorted(variables) == sorted(old.variables)
+        assert session.graph.get_tensor_by_name("rnn/lstm_cell/kernel:0").shape == [6, 20]

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import writers
-from commands import LSTMSTATE, PROJECT, SAMPLES, SUNSPOTS, Shell, checkpoint, flip
+from commands import FIRST, LSTMSTATE, PROJECT, SAMPLES, SUNSPOTS, Shell, checkpoint, flip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -33,14 +33,14 @@ from lstmstate.cli import execute as run
 from lstmstate.model.checkpoint import open_checkpoint
 
 
-def on_terminal(columns: int, *arguments: str, **environment: str) -> str:
-    """Run the command on a terminal of some width; return its output with escapes."""
+def on_terminal(columns: int, *arguments: str, command: str = "inspect", **environment: str) -> str:
+    """Run a command on a terminal of some width; return its output with escapes."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     env = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR")}
     env |= {"TERM": "xterm-256color", **environment}
     process = subprocess.Popen(
-        [*LSTMSTATE, "inspect", *arguments], stdout=slave, stderr=subprocess.DEVNULL, env=env
+        [*LSTMSTATE, command, *arguments], stdout=slave, stderr=subprocess.DEVNULL, env=env
     )
     os.close(slave)
     seen = b""
@@ -266,6 +266,27 @@ def test_checksums_can_be_left_out_to_rescue_values(tmp_path: Path, shell: Shell
 
 
 # ---- malicious names, many variables, terminals
+
+
+def test_rows_of_values_are_whole_on_a_narrow_terminal() -> None:
+    kernel = f"{SUNSPOTS}:{FIRST}/kernel"
+    lines = without_escapes(on_terminal(80, kernel, "--slice", ":2,:20"))
+    rows = lines[lines.index("Values [2, 20]") + 1 :]
+    assert all(len(line) <= 80 and re.match(r"  [\[ ][\[ ] *-?\d", line) for line in rows if line)
+    assert len(rows) < 12
+
+
+@pytest.mark.parametrize("columns", [80, 120, 200])
+def test_the_table_of_layouts_fits_a_terminal(columns: int) -> None:
+    lines = without_escapes(on_terminal(columns, "--list", command="convert"))
+    heading = lines[0]
+    starts = [heading.index(word) for word in ("layout", "first", "form", "program")]
+    for line in lines:
+        assert len(line) <= columns
+        # Nothing reaches from one column into the next.
+        assert "─" in line or all(line[at - 1 : at] in ("", " ") for at in starts), line
+    onnx = next(line for line in lines if line.startswith("  onnx"))
+    assert onnx[starts[1]] == "h" and "ONNX's LSTM" in onnx
 
 
 def test_names_from_files_cannot_control_a_terminal(tmp_path: Path, shell: Shell) -> None:

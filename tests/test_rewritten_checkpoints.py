@@ -387,3 +387,77 @@ def test_a_v1_file_becomes_a_v2_checkpoint_of_the_same_values(tmp_path: Path) ->
     )
     assert Path(f"{back}.index").is_file()
     assert_same_values(values_of(back, values), values)
+
+
+# ---- options of the cells, wherever the graph is
+
+OPTIONS: dict[str, Any] = {"state_is_tuple": False, "activation": "relu", "forget_bias": 0.0}
+CLIPS: dict[str, Any] = {"use_peepholes": True, "cell_clip": 0.5, "num_proj": 3, "proj_clip": 0.4}
+
+
+def options_of(tf: TensorFlow, **more: Any) -> dict[str, Any]:
+    """Return options of a cell, with a function for its activation."""
+    return OPTIONS | {"activation": tf.nn.relu} | more
+
+
+NETWORKS: dict[str, Any] = {
+    "basic": lambda tf, rnn: rnn.BasicLSTMCell(3, **options_of(tf)),
+    "every option": lambda tf, rnn: rnn.LSTMCell(5, **options_of(tf, **CLIPS)),
+    "residual": lambda tf, rnn: rnn.ResidualWrapper(rnn.LSTMCell(3, **options_of(tf))),
+    "stack": lambda tf, rnn: rnn.MultiRNNCell(
+        [
+            rnn.LSTMCell(4, **options_of(tf, num_proj=3, proj_clip=0.3)),
+            rnn.ResidualWrapper(rnn.LSTMCell(3, **options_of(tf, forget_bias=-1.0))),
+            rnn.BasicLSTMCell(2, **options_of(tf, activation=tf.nn.softsign)),
+        ],
+        state_is_tuple=False,
+    ),
+}
+
+
+def stepping(folder: Path, kind: str, name: str) -> Path:
+    """Save a network with its state in a variable; return its checkpoint, or its frozen graph."""
+    tf = tensorflow()
+    folder.mkdir()
+    with as_in_1_x(tf), tf.Session() as session:
+        cell = NETWORKS[name](tf, tf.nn.rnn_cell)
+        start = tf.get_variable("saved_state", [BATCH, cell.state_size], trainable=False)
+        x = inputs(tf, 3, batch=BATCH)
+        outputs, _ = dynamic(tf, cell, x, initial_state=tf.identity(start))
+        session.run(tf.global_variables_initializer())
+        for variable in tf.global_variables():
+            variable.load(noise(variable.op.name, variable.shape.as_list(), "f4"), session)
+        version = tf.train.SaverDef.V1 if kind == "v1" else tf.train.SaverDef.V2
+        prefix = tf.train.Saver(write_version=version).save(
+            session, str(folder / "model.ckpt"), write_meta_graph=kind in ("v1", "v2")
+        )
+        graph = session.graph_def
+        if kind == "text":
+            tf.train.write_graph(graph, str(folder), "graph.pbtxt")
+        if kind == "frozen":
+            kept = [outputs.op.name]
+            graph = tf.graph_util.convert_variables_to_constants(session, graph, kept)
+            (folder / "frozen.pb").write_bytes(graph.SerializeToString())
+            return folder / "frozen.pb"
+    return Path(prefix)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("kind", ["v2", "v1", "text", "frozen"])
+def test_a_run_of_the_new_checkpoint_gives_the_same_numbers(
+    tmp_path: Path, kind: str, name: str
+) -> None:
+    """Also from the converted state, and also if it is converted back."""
+    old = stepping(tmp_path / "old", kind, name)
+    there = converted(old, tmp_path / "there/model.ckpt", "--to-tuple")
+    back = converted(there, tmp_path / "back/model.ckpt", "--to-flat")
+    np.save(tmp_path / "x.npy", 2 * noise("x", (BATCH, 6, 3), "f4"))
+    for flags in (["--zero-state"], ["--state"]):
+        found = []
+        for path in map(str, (old, there, back)):
+            state = [path] if flags == ["--state"] else []
+            run_it = ["run", path, str(tmp_path / "x.npy"), "--strict", *flags, *state]
+            assert run([*run_it, "-o", str(tmp_path / "y.npz"), "--force"]) == 0
+            with np.load(tmp_path / "y.npz") as arrays:
+                found.append({key: arrays[key].tobytes() for key in arrays if key != "lstmstate"})
+        assert found[0] == found[1] == found[2]

@@ -16,7 +16,7 @@ Json = dict[str, Any]
 # table. A field in brackets may be absent.
 _TABLE = """
 Option         value: scalar
-               source: 'graph'|'family'|'default'|'option'|'unknown'
+               source: 'graph'|'checkpoint'|'family'|'default'|'option'|'unknown'
 Documented     value: scalar
                words: str
 Widths         c m flat: int

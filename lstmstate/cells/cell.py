@@ -8,7 +8,7 @@ from lstmstate.errors import count, first_of
 from lstmstate.named_tuple import NamedTuple, brief
 from lstmstate.type_names import Literal
 
-Source = Literal["graph", "family", "default", "option", "unknown"]
+Source = Literal["graph", "checkpoint", "family", "default", "option", "unknown"]
 Value = float | int | bool | str | None
 Direction = Literal["forward", "backward"]
 
@@ -19,8 +19,9 @@ class Option(NamedTuple):
 
     Attributes:
         value: None means "none", unless the source is "unknown".
-        source: "graph" read from the graph; "family" the same for all cells of the family;
-            "default" the documented default, assumed; "option" passed by a user; "unknown".
+        source: "graph" read from the graph; "checkpoint" recorded next to the weights; "family"
+            the same for all cells of the family; "default" the documented default, assumed;
+            "option" passed by a user; "unknown".
     """
 
     value: Value = None

@@ -76,6 +76,7 @@ class Recognition:
     Args:
         variables: all variables of a checkpoint.
         graph: the graph next to it, if there is one.
+        recorded: options that it records, by the name of the cell, by their own.
 
     Attributes:
         variables: all of them.
@@ -86,7 +87,12 @@ class Recognition:
         candidates: scopes with the shapes of a cell that may be something else.
     """
 
-    def __init__(self, variables: Collection[VariableFacts], graph: Graph | None) -> None:
+    def __init__(
+        self,
+        variables: Collection[VariableFacts],
+        graph: Graph | None,
+        recorded: Mapping[str, Mapping[str, Option]] | None = None,
+    ) -> None:
         self.variables = variables
         every: dict[str, VariableFacts] = {}
         for variable in variables:
@@ -108,6 +114,7 @@ class Recognition:
         self.graph = GraphView(graph, self._kept) if graph is not None else None
         self._scopes = group(self._kept, self._scopes_of_graph())
         self._taken: set[str] = set()
+        self._recorded = recorded or {}
         self._budget = Budget()
         self._found: dict[str, Cell] = {}
         self.candidates: list[str] = []
@@ -318,15 +325,17 @@ class Recognition:
             wired = self._wired(stored)
         self._taken.update(variable.name for variable in stored)
         self._budget.spend(limits.CELLS)
-        cell = _cell(scope, family, era, roles, widths, is_of_2=self._is_of_2(scope, stored))
+        # Cells that a user wrote into one scope have the names of their kernels.
+        name = scope if scope not in self._found else stored[0].path
+        recorded = self._recorded.get(name, {})
+        is_of_2 = self._is_of_2(scope, stored)
+        cell = _cell(scope, family, era, roles, widths, recorded, is_of_2=is_of_2)
         units = widths.num_units if self.graph is None else None
         cell = cell._replace(notes=note_unused(self._leaves(scope), stored, units))
         if wired is not None and self.graph is not None:
-            cell = _with_graph(cell, family, wired, self.graph)
+            cell = _with_graph(cell, family, wired, self.graph, recorded)
         elif self.graph is not None and self.graph.multiplies(stored):
             cell = _with_other_step(cell, family, stored, self.graph)
-        # Cells that a user wrote into one scope have the names of their kernels.
-        name = scope if scope not in self._found else stored[0].path
         self._found[name] = cell._replace(name=name)
 
     def _is_of_2(self, scope: str, stored: Iterable[VariableFacts]) -> bool:
@@ -553,6 +562,7 @@ def _cell(
     era: str | None,
     roles: Roles,
     widths: CellWidths,
+    recorded: Mapping[str, Option],
     *,
     is_of_2: bool,
 ) -> Cell:
@@ -562,6 +572,8 @@ def _cell(
     peepholes = widths.peepholes
     if peepholes is None:
         peepholes = any(role in roles for role in PEEPHOLES)
+    if peepholes and "peepholes" in recorded:
+        peepholes, always = bool(recorded["peepholes"].value), False
     layer = names.layer(scope) if not _grid(scope) else None
     direction = names.direction(scope)
     return Cell(
@@ -576,7 +588,7 @@ def _cell(
         # LSTMFusedCell and LSTMBlockCell of 0.10 and 0.11 made them, used or not.
         peepholes=None if peepholes and always else peepholes,
         layer_norm=any(role.endswith("/gamma") for role in roles),
-        options=options_from_files(family),
+        options=options_from_files(family, recorded=recorded),
         variables={role: tuple(v.name for v in shards) for role, shards in roles.items()},
         parameters=sum(variable.size for variable in stored),
         nbytes=sum(variable.nbytes or 0 for variable in stored),
@@ -586,8 +598,13 @@ def _cell(
         direction=direction[1] if direction else None,
         has_pair=family.has_pair,
         h_first=family.h_first,
-        extra={} if widths.groups is None else {"number_of_groups": widths.groups},
-        documented=family.documented | (family.since_2 if is_of_2 else {}),
+        extra=({} if widths.groups is None else {"number_of_groups": widths.groups})
+        | {name: recorded[name].value for name in ("residual",) if name in recorded},
+        documented={
+            name: several
+            for name, several in (family.documented | (family.since_2 if is_of_2 else {})).items()
+            if name not in recorded
+        },
     )
 
 
@@ -630,12 +647,18 @@ def _shown_family(family: Family, wired: GraphCell, shown: dict[str, Option]) ->
     return BY_OPERATION.get(wired.block or "", family) if family.name == PLAIN.name else family
 
 
-def _with_graph(cell: Cell, family: Family, wired: GraphCell, view: GraphView) -> Cell:
+def _with_graph(
+    cell: Cell,
+    family: Family,
+    wired: GraphCell,
+    view: GraphView,
+    recorded: Mapping[str, Option],
+) -> Cell:
     """Return a cell with all that the graph shows about it."""
     shown, is_grid = _shown_options(cell, wired, view), cell.family != family.name
     if not is_grid:
         family = _shown_family(family, wired, shown)
-    options = options_from_files(family, shown)
+    options = options_from_files(family, shown, recorded=recorded)
     read = cell._replace(family=cell.family if is_grid else family.name, options=options)
     known = {name: role for role, stored in cell.variables.items() for name in stored}
 
@@ -664,7 +687,7 @@ def _with_graph(cell: Cell, family: Family, wired: GraphCell, view: GraphView) -
         ),
         alternatives=cell.alternatives if is_grid else (),
         gate_order=order if order and len(order) == len(cell.gate_order) else cell.gate_order,
-        options=options_from_files(family, shown, touched),
+        options=options_from_files(family, shown, touched, recorded),
         unexplained=tuple(found.unexplained),
         extra=cell.extra
         | ({"m_first": True} if wired.m_first else {})

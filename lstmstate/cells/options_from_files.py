@@ -1,8 +1,9 @@
 """The options of a cell, from the evidence in its files.
 
 The strongest evidence comes first: unexplained operations of the graph that act on an option,
-values that the graph shows, facts and defaults of the family. For a run, `engines.run_options` puts
-the values that a user passes before these, and assumptions after them.
+values that the graph shows, those that the checkpoint records, facts and defaults of the family.
+For a run, `engines.run_options` puts the values that a user passes before these, and assumptions
+after them.
 """
 
 from __future__ import annotations
@@ -26,19 +27,24 @@ def take_strongest(*evidence: Option | None) -> Option:
 
 
 def options_from_files(
-    family: Family, shown: Mapping[str, Option] | None = None, unread: Collection[str] = ()
+    family: Family,
+    shown: Mapping[str, Option] | None = None,
+    unread: Collection[str] = (),
+    recorded: Mapping[str, Option] | None = None,
 ) -> dict[str, Option]:
     """Return the options of a cell.
 
     Args:
         shown: those that the graph shows, by name.
         unread: the names of those that the graph has in a way that is not read.
+        recorded: those that the checkpoint records, by name.
     """
     rows = {name: family.option(name) for name in OPTIONS}
     return {
         name: take_strongest(
             UNKNOWN if name in unread else None,
             _from_graph(name, (shown or {}).get(name), row),
+            _recorded((recorded or {}).get(name), row),
             row,
         )
         for name, row in rows.items()
@@ -52,3 +58,9 @@ def _from_graph(name: str, shown: Option | None, row: Option) -> Option | None:
     # No default replaces a forget bias that is fed, or a function without a name.
     is_there = name in ("forget_bias", "recurrent_activation")
     return None if shown == UNKNOWN and not is_there else shown
+
+
+def _recorded(found: Option | None, row: Option) -> Option | None:
+    """Return an option that the checkpoint records, None if it adds nothing to the family's row."""
+    is_known = found is not None and row == Option(found.value, "family")
+    return None if is_known else found

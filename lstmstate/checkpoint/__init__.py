@@ -9,7 +9,6 @@ from functools import cached_property
 
 from lstmstate import limits
 from lstmstate.checkpoint import object_graph
-from lstmstate.checkpoint import protobuf as wire
 from lstmstate.checkpoint.dtypes import from_bytes, to_bytes
 from lstmstate.checkpoint.graph import (
     VARIABLE_OPS,
@@ -19,6 +18,7 @@ from lstmstate.checkpoint.graph import (
     read_graph_def,
     read_meta,
     read_saved_model,
+    saved_meta_graph,
 )
 from lstmstate.checkpoint.locate import FROZEN, GENERATOR, V1, Location, locate
 from lstmstate.checkpoint.tensor_bundle import Bundle
@@ -82,7 +82,7 @@ class Checkpoint:
             from lstmstate.checkpoint.frozen_graph import FrozenGraph
 
             self._reader = found = FrozenGraph(self.prefix)
-            self._frozen = found.graph
+            self._frozen, self._packed_graph = found.graph, found.meta_graph
             self.notes += found.notes
         elif self.location.format == GENERATOR:
             from lstmstate.checkpoint.magenta_bundle import GeneratorBundle
@@ -237,14 +237,10 @@ class Checkpoint:
             return None
         if self._packed_graph is not None:
             return self._packed_graph()
+        if self.location.saved_model:
+            return saved_meta_graph(path)
         data = read_whole(path, limits.MAX_GRAPH_BYTES, "a graph")
-        if path.endswith(".pbtxt"):
-            return meta_of_text(data)
-        if not self.location.saved_model:
-            return data
-        with located(path):  # SavedModel {1 version, 2 repeated MetaGraphDef}
-            graphs = wire.all_bytes(wire.message(data).get(2))
-        return graphs[0] if graphs else None
+        return meta_of_text(data) if path.endswith(".pbtxt") else data
 
     def _object_names(self, bundle: Bundle) -> dict[str, str]:
         """Return the graph names of an object-based checkpoint, if they can be read."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from lstmstate import limits
 from lstmstate.checkpoint import dtypes
 from lstmstate.checkpoint import protobuf as wire
 from lstmstate.checkpoint.graph import VARIABLE_OPS, read_graph_def
@@ -14,11 +15,14 @@ from lstmstate.checkpoint.slices import Extents
 from lstmstate.checkpoint.tensor_proto import Fields, tensor_value
 from lstmstate.checkpoint.variables import Spec, parse_shape
 from lstmstate.errors import UnsupportedError, count, located
+from lstmstate.files.reader import read_whole
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+_VARIABLE = "VariableV2"
+_OP = _VARIABLE.encode()
 _NO_END = "it has neither versions nor a library at its end: nothing shows that it is whole"
 
 
@@ -77,7 +81,29 @@ class FrozenGraph:
             wire.bytes_field(1, key) + wire.bytes_field(2, value)
             for key, value in attributes.items()
         ]
-        self.graph.nodes[node.name] = Node(node.name, "VariableV2", [], entries)
+        self.graph.nodes[node.name] = Node(node.name, _VARIABLE, [], entries)
+
+    def meta_graph(self) -> bytes:
+        """Return its file as a MetaGraphDef, with variables again in the place of constants."""
+        data = read_whole(self.data_files[0], limits.MAX_GRAPH_BYTES, "a graph")
+        parts = []
+        for number, kind, value in wire.fields(data):
+            if isinstance(value, bytes):
+                parts.append(
+                    wire.bytes_field(number, self._thawed(value) if number == 1 else value)
+                )
+            elif kind == wire.VARINT:
+                parts.append(wire.int_field(number, value))
+        return wire.bytes_field(2, b"".join(parts))
+
+    def _thawed(self, node_def: bytes) -> bytes:
+        """Return a node as it is, or the variable in its place."""
+        name = wire.text(wire.last_bytes(wire.message(node_def).get(1)))
+        if name not in self._tensors:
+            return node_def
+        start = wire.bytes_field(1, wire.encode_text(name)) + wire.bytes_field(2, _OP)
+        attributes = self.graph.nodes[name].attributes
+        return start + b"".join(wire.bytes_field(5, entry) for entry in attributes)
 
     def read(self, name: str, spec: Spec, extents: Extents | None) -> NDArray[np.generic]:
         """Return the value of a constant; see `variables.Reader`."""

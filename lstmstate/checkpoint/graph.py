@@ -318,6 +318,14 @@ def read_graph_def(path: str, *, needs_end: bool = True) -> Graph:
     return _read(path, "GraphDef", needs_end=needs_end)
 
 
+def saved_meta_graph(path: str) -> bytes:
+    """Return the first MetaGraphDef of a SavedModel, which is in bytes or text."""
+    with located(path):
+        data = read_whole(path, limits.MAX_GRAPH_BYTES, "a graph")
+        written = _message_of(data)
+        return _first_graph(_from_text(data, written) if written else data)[0]
+
+
 def _read(path: str, message: str, *, needs_end: bool = True) -> Graph:
     """Read a graph file; `message` is what one in bytes holds, a text shows it itself."""
     with located(path):

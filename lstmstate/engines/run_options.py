@@ -42,7 +42,7 @@ RUN_OPTIONS = (
     "peepholes",
 )
 # Options with these sources do not show that the files record how a cell is used.
-_UNRECORDED = ("default", "family", "unknown")
+_UNRECORDED = ("default", "family", "unknown", "checkpoint")
 # Not an option of cells: whether to take a default if there is more than one.
 ASSUME_DEFAULTS = "assume_defaults"
 
@@ -60,8 +60,9 @@ class Settled(NamedTuple):
     """The options of a cell.
 
     Attributes:
-        options: by name; the source is "graph", "family", "option" if a user passed it, "default"
-            if the files do not record it, or "unknown" if it has no single default either.
+        options: by name; the source is "graph", "checkpoint", "family", "option" if a user passed
+            it, "default" if the files do not record it, or "unknown" if it has no single default
+            either.
         contradicted: the options in the files that a user passed with another value.
         idle: the options that a user passed and that have no effect on the cell.
         accepted: the defaults that were chosen from several, because the user accepts them.
@@ -219,6 +220,7 @@ def _may_be_residual(cell: Cell) -> bool:
 def _is_unrecorded(cell: Cell) -> bool:
     """Whether no file shows how a cell is used, and its class has wrappers."""
     is_recorded = any(one.source not in _UNRECORDED for one in cell.options.values())
+    is_recorded |= cell.extra.get("residual") is False
     return not is_recorded and not row_of(cell.family).is_layer
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from lstmstate.cells.activations import ACTIVATIONS
 from lstmstate.engines.canonical_network import Array, Network
 from lstmstate.engines.expressible import Expressible
+from lstmstate.engines.run_options import RUN_OPTIONS
 from lstmstate.errors import ArgumentError, nearest
 from lstmstate.exports.model_files import ModelFiles
 from lstmstate.named_tuple import NamedTuple
@@ -39,6 +40,8 @@ class ExportTarget(NamedTuple):
         kinds: the kinds of files, the first by default.
         is_model: whether the file is a model, in the program's own format.
         advice: how to get it, if that is more than to install a package.
+        options: those of cells that its checkpoint records next to the weights; then
+            `cell_names(network)` returns the names of the cells in it.
         takes_lengths: whether it ends sequences of unlike lengths by itself, as dynamic_rnn does.
     """
 
@@ -52,6 +55,7 @@ class ExportTarget(NamedTuple):
     kinds: tuple[str, ...] = ARRAYS
     is_model: bool = False
     advice: str = ""
+    options: tuple[str, ...] = ()
     takes_lengths: bool = False
 
     def arrays(self, network: Network) -> Mapping[str, Array]:
@@ -64,6 +68,11 @@ class ExportTarget(NamedTuple):
         if not self.is_model:
             return self.arrays(network)
         found: bytes | ModelFiles = self._module.model(network, path)
+        return found
+
+    def cell_names(self, network: Network) -> list[str]:
+        """Return the names of the cells in its checkpoint."""
+        found: list[str] = self._module.cell_names(network)
         return found
 
     def source(self, network: Network, path: str) -> str:
@@ -216,6 +225,7 @@ TARGETS = (
         "rnn/lstm_cell/kernel, rnn/multi_rnn_cell/cell_0/lstm_cell/kernel, …",
         adds_to_f=None,
         kinds=(CHECKPOINT,),
+        options=RUN_OPTIONS,
     ),
     ExportTarget(
         "tensorflow-1.0",
@@ -226,6 +236,7 @@ TARGETS = (
         "rnn/lstm_cell/weights, rnn/multi_rnn_cell/cell_0/lstm_cell/weights, …",
         adds_to_f=None,
         kinds=(CHECKPOINT,),
+        options=RUN_OPTIONS,
     ),
     ExportTarget(
         "tensorflow-0.12",
@@ -236,6 +247,7 @@ TARGETS = (
         "RNN/LSTMCell/W_0, RNN/MultiRNNCell/Cell0/LSTMCell/W_0, …",
         adds_to_f=None,
         kinds=(CHECKPOINT,),
+        options=RUN_OPTIONS,
     ),
     ExportTarget(
         "tensorflow-keras",
@@ -245,6 +257,7 @@ TARGETS = (
         "keras",
         "lstm/kernel, lstm/recurrent_kernel, lstm/bias, bidirectional/forward_lstm_1/kernel, …",
         kinds=(CHECKPOINT,),
+        options=("activation", "recurrent_activation"),
     ),
     ExportTarget(
         "onnx",

@@ -85,7 +85,7 @@ class Era(NamedTuple):
         """Return the variables by name: `rnn/lstm_cell/kernel` `[I + R, 4H]`, …"""
         return {
             f"{scope}/{leaf}": array
-            for scope, cell in zip(self._scopes(network), network.cells, strict=True)
+            for scope, cell in zip(self.cell_names(network), network.cells, strict=True)
             for leaf, array in self._variables(cell).items()
         }
 
@@ -122,7 +122,7 @@ class Era(NamedTuple):
         outer = map(self.stack.format, range(len(stages)))
         return [[f"{scope}/{side}" for side in sides] for scope in outer]
 
-    def _scopes(self, network: Network) -> list[str]:
+    def cell_names(self, network: Network) -> list[str]:
         """Return the scope of each cell."""
         found = []
         for loops, stage in zip(self.loops(network), joined_stages(network), strict=True):

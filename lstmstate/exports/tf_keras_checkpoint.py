@@ -44,29 +44,29 @@ _LEAVES = ("kernel", "recurrent_kernel", "bias")
 def arrays(network: Network) -> Mapping[str, Array]:
     """Return the variables: `lstm/kernel` `[I, 4U]`, `lstm/recurrent_kernel`, `lstm/bias`, …"""
     found: dict[str, Array] = {}
-    for name, cell in zip(_names(network), network.cells, strict=True):
+    for name, cell in zip(cell_names(network), network.cells, strict=True):
         joined = join_gates(cell, "ifjo")
         values = (joined.kernel, joined.recurrent, joined.bias)
-        found |= {f"{name}{leaf}": array for leaf, array in zip(_LEAVES, values, strict=True)}
+        found |= {f"{name}/{leaf}": array for leaf, array in zip(_LEAVES, values, strict=True)}
     return found
 
 
 def source(network: Network, path: str) -> str:
     """Return the program that runs them."""
-    scopes = zip(_names(network), state_scopes(network), strict=True)
+    scopes = zip(cell_names(network), state_scopes(network), strict=True)
     return _PROGRAM.format(
         prefix=path.removesuffix(".index"),
         leaves=_LEAVES,
         calls=calls(
             network,
-            [f"{name!r}, {scope!r}" for name, scope in scopes],
+            [f"'{name}/', {scope!r}" for name, scope in scopes],
             ends=[_functions(cell) for cell in network.cells],
         ),
     )
 
 
-def _names(network: Network) -> list[str]:
-    """Return the beginning of the names of each cell's variables: `lstm/`, `lstm_1/`, …
+def cell_names(network: Network) -> list[str]:
+    """Return the scope of each cell: `lstm`, `lstm_1`, …
 
     Raises:
         UnsupportedError: a direction has several cells.
@@ -75,7 +75,7 @@ def _names(network: Network) -> list[str]:
     layers = wrappers = 0
     for stage in network.stages:
         if len(stage) == 1:
-            found += [f"{_numbered('lstm', layers + above)}/" for above in range(len(stage[0]))]
+            found += [_numbered("lstm", layers + above) for above in range(len(stage[0]))]
             layers += len(stage[0])
             continue
         if any(len(chain) > 1 for chain in stage):
@@ -85,7 +85,7 @@ def _names(network: Network) -> list[str]:
                 advice="export the stack of each direction by itself: `stack='NAME'`",
             )
         outer, inner = _numbered("bidirectional", wrappers), _numbered("lstm", layers)
-        found += [f"{outer}/{side}_{inner}/" for side in ("forward", "backward")]
+        found += [f"{outer}/{side}_{inner}" for side in ("forward", "backward")]
         layers, wrappers = layers + 1, wrappers + 1
     return found
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from lstmstate import limits
 from lstmstate.arguments import is_whole, name_nearest
 from lstmstate.cells.cell import Cell, Direction, Option, Stack, StateWidths, Unexplained
 from lstmstate.cells.stacks import Route
+from lstmstate.checkpoint.dtypes import NUMPY_FLOATS
 from lstmstate.errors import (
     AmbiguousError,
     ArgumentError,
@@ -34,6 +36,10 @@ if TYPE_CHECKING:
     from lstmstate.model.loaded_network import Loaded
     from lstmstate.recurrence.graph_network import GraphNetwork
     from lstmstate.state.state import State, StateLike
+
+
+# Those that a cell computes in, by those of its weights.
+_DTYPES = {**{name: name for name in NUMPY_FLOATS}, "bfloat16": "float32"}
 
 
 class LSTMNetwork(NetworkLoader, metaclass=Brief):
@@ -177,11 +183,33 @@ class LSTMNetwork(NetworkLoader, metaclass=Brief):
         made, state = self._run(loaded, chosen, row[None], state, time_major=True)
         return made[0], state
 
-    def zero_state(self, batch: int = 1) -> State:
-        """Return the state of zeros: c `[batch, num_units]` and m of each cell."""
+    def zero_state(self, batch: int = 1, feeds: Mapping[str, Any] | None = None) -> State:
+        """Return the state of zeros: c `[batch, num_units]` and m of each cell.
+
+        Their widths are enough for it: neither weights nor options are read. Where only the graph
+        shows the shape of a state it is followed, with the values of `feeds`.
+        """
         if not is_whole(batch) or batch < 1:
             raise ArgumentError(f"expected `batch` to be a whole number above 0, got {batch!r:.40}")
-        return self.load().zero_state(batch)
+        import numpy as np
+
+        from lstmstate.model.loaded_network import state_of
+
+        cells = self.route.cells
+        widths = [cell.state for cell in cells if cell.state is not None]
+        if len(widths) < len(cells) or cells[0].dtype not in _DTYPES:
+            given = {"assume_defaults": True}  # no option changes widths
+            return self.load(RunOptions(given=given, feeds=feeds or {})).zero_state(batch)
+        dtype = np.dtype(_DTYPES[cells[0].dtype])
+        nbytes = batch * sum(one.flat for one in widths) * dtype.itemsize
+        if nbytes > limits.MAX_EVALUATED_BYTES:
+            raise UnsupportedError(
+                f"a state of {nbytes:,} bytes is larger than {limits.MAX_EVALUATED_BYTES:,}",
+                path=self._path,
+                advice="pass fewer rows: `batch=...`",
+            )
+        pairs = [(np.zeros((batch, c), dtype), np.zeros((batch, m), dtype)) for c, m in widths]
+        return state_of(self._names, pairs)
 
     def initial_state(
         self,

@@ -32,8 +32,10 @@ from lstmstate.errors import (
     nearest,
     printable,
 )
+from lstmstate.model import recorded_options
 from lstmstate.model.lstm_network import LSTMCell, LSTMNetwork, LSTMStack
 from lstmstate.model.network_loader import Origin
+from lstmstate.model.recorded_options import Recorded
 from lstmstate.type_names import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -119,12 +121,23 @@ class RecognisedCheckpoint:
     def _found(self) -> Recognition:
         if self.graph is not None:
             try:
-                return Recognition(self.variables.values(), self.graph)
+                return Recognition(self.variables.values(), self.graph, self._recorded)
             except LstmstateError as error:
                 graph = self.files.location.graph
                 self.files.notes.append(f"{graph}: {error}; going on without the graph")
         with located(self.files.prefix):
-            return Recognition(self.variables.values(), None)
+            return Recognition(self.variables.values(), None, self._recorded)
+
+    @cached_property
+    def _recorded(self) -> Recorded:
+        """The options that it records, for a graph that does not show them."""
+        if recorded_options.NAME not in self.variables:
+            return {}
+        try:
+            return recorded_options.read(self.variables, self.prefix)
+        except LstmstateError as error:
+            self.files.notes.append(f"{error}; going on without these options")
+            return {}
 
     @cached_property
     def _cells(self) -> dict[str, Cell]:
@@ -282,6 +295,8 @@ class RecognisedCheckpoint:
             return self._found.roles[variable]
         if variable in self._found.slots:
             return "slot", None
+        if variable == recorded_options.NAME and self._recorded:
+            return "options", None
         state = self.states.get(variable)
         return ("state", state.cell) if state else ("other", None)
 

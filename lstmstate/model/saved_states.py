@@ -565,11 +565,14 @@ def _arrays(ckpt: LSTMCheckpoint, group: Group, wanted: Wanted) -> tuple[StateFi
     return file._replace(foreign=foreign, notes=notes), here
 
 
+_NO_WEIGHTS = {"slot": other_contents.SLOTS, "options": other_contents.OPTIONS}
+
+
 def _foreign(ckpt: LSTMCheckpoint, variables: Iterable[str]) -> Foreign | None:
     """Return the kind of the first variable that is a weight of a cell or a slot."""
     for role, cell in map(ckpt.role, variables):
-        if role == "slot":
-            return other_contents.SLOTS
+        if role in _NO_WEIGHTS:
+            return _NO_WEIGHTS[role]
         if role not in ("state", "other"):
             return other_contents.weights(printable(cell) if cell else "a cell")
     return None

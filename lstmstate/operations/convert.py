@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from lstmstate.files.atomic import Outputs
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.operations.load import Opened, states_in
 from lstmstate.state.formats.array_writer import open_writer
-from lstmstate.state.formats.checkpoint_arrays import add_state
+from lstmstate.state.formats.checkpoint_arrays import add_state, add_text
 from lstmstate.state.formats.registry import BY_KEY, StateKind, code, kind_of_name, kind_to_write
 from lstmstate.state.layouts import LAYOUTS, Layout, Structure
 from lstmstate.state.state_stream import Advance, StateStream, ignore
@@ -80,6 +80,10 @@ def convert_opened(opened: Opened, wanted: Wanted, request: ConvertRequest) -> C
     every, variables = named == "ckpt", request.variables
     states = states_in(opened, wanted, variables, every=every, layout="from_layout")
     structure = states[0].structure
+    if ckpt is not None:
+        refuse_projections(
+            ckpt, layout, [cell.name for one in states for cell in one.structure.cells]
+        )
     default = request.kind or default_kind(layout, structure)
     if target is None:
         base, place = states[0].file.path, opened.place
@@ -102,6 +106,23 @@ def convert_opened(opened: Opened, wanted: Wanted, request: ConvertRequest) -> C
         )
     write = partial(write_state, streams[0], target=target, kind=kind, compress=request.compress)
     return Conversion([target], streams, structure.nbytes, write)
+
+
+def refuse_projections(ckpt: LSTMCheckpoint, layout: Layout, cells: Iterable[str]) -> None:
+    """Refuse torch's layout for cells that project to as many units as they have, or more.
+
+    The widths of the state do not show a projection to as many.
+    """
+    for name in cells if layout.name == "torch" else ():
+        cell = ckpt.cells.get(name)
+        if cell is not None and (cell.num_proj or 0) >= (cell.num_units or 1):
+            raise UnsupportedError(
+                f"the layout 'torch' is that of torch.nn.LSTM, which projects to fewer units than "
+                f"it has, and this cell projects {cell.num_units} units to {cell.num_proj}",
+                path=ckpt.prefix,
+                tensor=name,
+                advice="convert its state to tuple or flat",
+            )
 
 
 def default_kind(layout: Layout, structure: Structure) -> str:
@@ -128,7 +149,8 @@ def rewrite_checkpoint(
 ) -> None:
     """Write a checkpoint anew, with some of its states in another layout.
 
-    Every other tensor is copied byte for byte, and the graph too: the cells keep their options. A
+    Every other tensor is copied byte for byte, and the graph too: the cells keep their options; a
+    graph that is read and cannot be copied leaves them in a tensor of `model.recorded_options`. A
     state `NAME` becomes `NAME/c` and `NAME/m`, `NAME/<cell>/c` and `NAME/<cell>/m` in a stack, and
     the other way round; one that is in the layout already keeps its names.
     """
@@ -164,18 +186,32 @@ def rewrite_checkpoint(
             raise LstmstateError("a variable has this name already", path=ckpt.prefix, tensor=name)
     big_endian = ckpt.files.big_endian
     graph, streams[0].graph_notes = _graph_of(ckpt, target, kept, states.keys())
+    texts = {} if graph is not None else _options_of(ckpt)
+    kept = [name for name in kept if name not in texts]
     with new_checkpoint(outputs, target, big_endian=big_endian, graph=graph) as writer:
         for name in sorted(
-            [*kept, *states], key=lambda name: name.encode("utf-8", "surrogateescape")
+            [*kept, *texts, *states], key=lambda name: name.encode("utf-8", "surrogateescape")
         ):
             if name in states:
                 stream, number = states[name]
                 is_kept = name in gone and stream.layout is stream.state.layout
                 shape = ckpt.variables[name].shape if is_kept else None  # rows in a vector, too
                 add_state(writer, stream, number, name, shape, big_endian=big_endian)
+            elif name in texts:
+                add_text(writer, name, texts[name])
             else:
                 ckpt.files.copy(name, writer)
                 streams[0].on_part(ckpt.variables[name].nbytes or 0)
+
+
+def _options_of(ckpt: LSTMCheckpoint) -> dict[str, str]:
+    """Return the tensor with the options that only the graph of a checkpoint shows, by its name."""
+    from lstmstate.model import recorded_options
+
+    if ckpt.graph is None:
+        return {}  # a tensor with options is copied
+    known = recorded_options.known(cell.info for cell in ckpt.cells.values())
+    return {recorded_options.NAME: recorded_options.line(known)} if known else {}
 
 
 def _graph_of(
@@ -194,6 +230,8 @@ def _graph_of(
     if source is None:
         return None, ()
     lost = "the graph is not copied, and the options of the cells are lost"
+    if ckpt.graph is not None:
+        lost = "the graph is not copied; of it, only the options of the cells are recorded"
     try:
         found = ckpt.files.meta_graph()
         fits = ckpt.files.location.has_own_graph or ckpt.graph is not None

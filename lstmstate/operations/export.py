@@ -14,6 +14,7 @@ import numpy as np
 
 from lstmstate import limits
 from lstmstate.arguments import BOOL, is_whole, name_nearest, one_of, refuse_others
+from lstmstate.cells.cell import Cell, Value
 from lstmstate.engines.canonical_network import Array, Network, Pair, no_states
 from lstmstate.engines.expressible import refuse_missing_parts
 from lstmstate.engines.run_options import assumptions, remarks
@@ -36,6 +37,7 @@ from lstmstate.exports.targets import (
     target_of,
 )
 from lstmstate.files.atomic import Outputs
+from lstmstate.model import recorded_options
 from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
 from lstmstate.model.confirm import load_exact
 from lstmstate.model.loaded_network import Loaded
@@ -154,13 +156,38 @@ class Export(NamedTuple):
                 advice=f"end the name in {endings}",
             )
         if kind.key == CHECKPOINT:
-            write_arrays(outputs, path, arrays)
+            recorded = self.recorded
+            texts = {recorded_options.NAME: recorded_options.line(recorded)} if recorded else {}
+            write_arrays(outputs, path, arrays, texts)
             return paths
         plans = [PlannedArray(n, a.shape, a.dtype) for n, a in arrays.items()]
         with open_writer(outputs, path, kind, plans, None) as writer:
             for name, array in arrays.items():
                 writer.write(name, 0, array)
         return paths
+
+    @property
+    def recorded(self) -> dict[str, dict[str, Value]]:
+        """The options that the files show and a checkpoint would lose, by the names of its cells.
+
+        Those that were assumed are left out.
+        """
+        if not self.target.options:
+            return {}
+        names, cells = self.target.cell_names(self.network), self.network.cells
+        return {
+            name: {
+                option: bool(cell.peepholes) if option == "peepholes" else getattr(cell, option)
+                for option in self.target.options
+                if settled.options[option].source != "default"
+            }
+            | ({"residual": False} if self._is_whole(settled.cell) else {})
+            for name, cell, settled in zip(names, cells, self.loaded.settled, strict=False)
+        }
+
+    def _is_whole(self, cell: Cell) -> bool:
+        """Whether the files show that nothing goes around a cell."""
+        return bool(self.loaded.confirmed) or cell.extra.get("residual") is False
 
     @property
     def folded(self) -> list[str]:

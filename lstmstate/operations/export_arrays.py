@@ -44,7 +44,7 @@ class ArraysExport(NamedTuple):
     @property
     def notes(self) -> list[str]:
         """The variables that are left out, as a line."""
-        text = f"{count(len(self.left_out), 'variable')} of text are left out"
+        text = f"text is left out: {count(len(self.left_out), 'variable')}"
         wide = [one for one in self.variables if one.dtype == BFLOAT16]
         widened = f"bfloat16 is written as float32: {count(len(wide), 'variable')}"
         keeps = self._kind.key in ("safetensors", "pt")

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from lstmstate.model.network_loader import RunOptions
 from lstmstate.named_tuple import NamedTuple
-from lstmstate.operations.convert import Conversion, default_kind, write_state
+from lstmstate.operations.convert import Conversion, default_kind, refuse_projections, write_state
 from lstmstate.operations.state_files import in_memory
 from lstmstate.state.formats.registry import kind_to_write
 from lstmstate.state.layouts import LAYOUTS
@@ -51,12 +50,13 @@ def state_of_network(ckpt: LSTMCheckpoint, request: StateRequest) -> Conversion:
         UnsupportedError: the graph does not show its initial state, or its cells have no widths.
     """
     network = ckpt.network(cell=request.cell, stack=request.stack)
-    if request.is_initial:
-        state = network.initial_state(request.batch, request.feeds, request.steps)
-    else:  # no option of a cell changes its widths
-        options = RunOptions(given={"assume_defaults": True}, feeds=request.feeds)
-        state = network.load(options).zero_state(request.batch or 1)
+    state = (
+        network.initial_state(request.batch, request.feeds, request.steps)
+        if request.is_initial
+        else network.zero_state(request.batch or 1, request.feeds)
+    )
     layout = LAYOUTS[request.layout]
+    refuse_projections(ckpt, layout, (cell.cell for cell in state.cells))
     stream = StateStream(in_memory(state, ckpt.prefix), layout)
     default = default_kind(layout, stream.structure)
     kind = kind_to_write(request.target, request.kind, default, compress=request.compress)

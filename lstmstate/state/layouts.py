@@ -131,12 +131,13 @@ class Layout(NamedTuple):
     @property
     def reversed(self) -> Layout | None:
         """The layout that differs only in the order of c and m, if there is one."""
-        same = (
-            one
-            for one in LAYOUTS.values()
-            if one.make_arrays is self.make_arrays and one.names == self.names
-        )
+        same = (one for one in LAYOUTS.values() if one.make_arrays is self.make_arrays)
         return next((one for one in same if one.h_first != self.h_first), None)
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether c and m are side by side."""
+        return self.make_arrays is _flat_arrays
 
     def array_names(self, cells: Sequence[CellShape], *, is_stack: bool) -> list[str]:
         """Return the names of the arrays in a file that holds several."""

@@ -19,6 +19,7 @@ TO_RUN = (
     "model with tf.train.Checkpoint(model=model).save(PREFIX)"
 )
 SLOTS = Foreign("weights", "slots of an optimizer", _STATE)
+OPTIONS = Foreign("weights", "the options of cells, which `lstmstate inspect` lists", _STATE)
 
 
 def weights(owner: str) -> Foreign:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from lstmstate.cells.state_names import role_of
 from lstmstate.errors import LstmstateError, printable
 from lstmstate.files import STDOUT
 from lstmstate.state.formats.array_writer import ArrayWriter, PlannedArray, Spool
@@ -143,17 +144,27 @@ class StateStream:
         return [*lines, *self.graph_notes]
 
     def _order_notes(self) -> list[str]:
-        """Return a line if nothing but the layout shows which half is c."""
-        state, other = self.state, self.state.layout.reversed
-        if other is None or state.file.metadata is not None or state.file.kind == "ckpt":
+        """Return a line if nothing but the layout shows which half is c.
+
+        A flat state has one order in every program, torch gives its pairs in one, and a user names
+        variables and the two files of concat in one.
+        """
+        state, layout, file = self.state, self.state.layout, self.state.file
+        roles = (role_of(array.name) for array in state.arrays)
+        is_shown = any(role is not None and role[1] != "state" for role in roles)
+        is_of_torch = file.kind == "pt" and layout.h_first
+        is_given = file.metadata is not None or file.kind in ("ckpt", "")
+        if is_shown or layout.is_flat or is_given or is_of_torch:
             return []
         halves = [half for ranges in self.ranges for half in ranges]
         are_alike = all(half.low == half.high == halves[0].low for half in halves)
         if are_alike or not all(half.within_one for half in halves):
             return []
+        other = layout.reversed
+        end = f", and {other.name} is the other one" if other else ""
         return [
-            f"the values fit either order of c and h: they are read as {state.layout.name} "
-            f"({state.layout.words}), and {other.name} is the other one"
+            f"the values fit either order of c and h: they are read as {layout.name} "
+            f"({layout.words}){end}"
         ]
 
     def _projection_notes(self) -> list[str]:

@@ -23,7 +23,7 @@ _Item = TypeVar("_Item")
 _SHOWN: list[int] = []  # the terminal that shows progress now
 
 # A column is (heading, kind): "left" and "right" for its alignment, "lead" for the number of a row,
-# "name" for its name, "words" for text that may be folded after its semicolons.
+# "name" for its name, "words" and "text" for text that may be folded, after semicolons or spaces.
 Column = tuple[str, str]
 Row = Sequence[str]
 
@@ -31,7 +31,7 @@ _INDENT = 2
 _GAP = 2
 _WIDEST_PADDED = 200  # one long name must not make every row as long
 # Columns that may be folded: the text to fold after, and the least width.
-_FOLDS = {"name": ("/", 32), "words": ("; ", 20)}
+_FOLDS = {"name": ("/", 32), "words": ("; ", 20), "text": (" ", 26)}
 
 
 def sheet(out: IO[str] | None = None) -> Sheet:
@@ -41,7 +41,13 @@ def sheet(out: IO[str] | None = None) -> Sheet:
 
 
 class Sheet:
-    """A report for a pipe or a file: titles, lines of text and tables."""
+    """A report for a pipe or a file: titles, lines of text and tables.
+
+    Attributes:
+        width: the characters of a line, where numbers are to be broken into lines.
+    """
+
+    width = 98
 
     def __init__(self, file: IO[str]) -> None:
         self._file = file
@@ -83,6 +89,7 @@ class TerminalSheet(Sheet):
 
         plain = True if os.environ.get("NO_COLOR") else None
         self._console = Console(file=file, no_color=plain, highlight=False, markup=False)
+        self.width = self._console.width
 
     def table(self, columns: Iterable[Column], rows: Iterable[Row]) -> None:
         """Print a table, or each row as a few lines if the terminal is too narrow."""
@@ -91,21 +98,20 @@ class TerminalSheet(Sheet):
             max(len(heading), *(len(row[at]) for row in cells))
             for at, (heading, _) in enumerate(columns)
         ]
-        room = self._console.width - _INDENT
+        room = self.width - _INDENT
+        folded = [list(row) for row in cells]
         excess = sum(widths) + _GAP * (len(widths) - 1) - room
         for at, (_, kind) in enumerate(columns):
             mark, least = _FOLDS.get(kind, ("", 0))
-            if excess > 0 and mark and widths[at] - excess >= least:
-                folded = [fold(row[at], widths[at] - excess, mark) for row in cells]
-                widest = max(len(line) for text in folded for line in text.split("\n"))
-                if widest <= widths[at] - excess:
-                    for row, text in zip(cells, folded, strict=True):
-                        row[at] = text
-                    excess = 0
+            if excess > 0 and mark and widths[at] > least:
+                for row in folded:
+                    row[at] = fold(row[at], max(widths[at] - excess, least), mark)
+                widest = max(len(line) for row in folded for line in row[at].split("\n"))
+                excess -= widths[at] - widest
         if excess > 0:
             self._paragraphs(columns, cells, room)
         else:
-            self._table(columns, cells)
+            self._table(columns, folded)
 
     def _table(self, columns: list[Column], cells: list[list[str]]) -> None:
         from rich import box
@@ -132,8 +138,9 @@ class TerminalSheet(Sheet):
                 elif cell:
                     parts["rest"].append(f"{heading} {cell}")
             lead = fold("  ".join(parts["lead"]), room - _GAP - 1)
-            rest = fold("; ".join(parts["rest"]), room - _GAP - 1, "; ")
-            first, *others = f"{lead}\n{rest}".strip("\n").split("\n")
+            rest = fold("; ".join(parts["rest"]), room - _GAP - 1, "; ").split("\n")
+            rest = [fold(line, room - _GAP - 1, " ") for line in rest]
+            first, *others = "\n".join([lead, *rest]).strip("\n").split("\n")
             for line in (first, *(f"{'':{_GAP + 1}}{other}" for other in others)):
                 self._print(f"{'':{_INDENT}}{line}", "")
 

@@ -188,7 +188,7 @@ def _options(sheet: Sheet, cells: Sequence[Cell], before: Sequence[Sequence[str]
 def _marked(name: str, option: Option) -> str:
     if name == "batch_size" and option.value is None and option.source == "graph":
         return "any"
-    return text.option(option) + (text.DEFAULT if option.source == "default" else "")
+    return text.option(option) + text.mark(option.source, option.value)
 
 
 def _states(sheet: Sheet, cells: Sequence[Cell], stacks: Sequence[Stack]) -> None:

@@ -29,7 +29,7 @@ def layouts_document() -> Json:
 
 def layouts_table(sheet: Sheet) -> None:
     """Print the layouts, and the programs that have them."""
-    columns = [("layout", "name"), ("first", "left"), ("form", "words"), ("program", "words")]
+    columns = [("layout", "name"), ("first", "left"), ("form", "text"), ("program", "text")]
     sheet.table(
         columns, [[row.name, _first(row), row.words, row.program] for row in LAYOUTS.values()]
     )

@@ -125,5 +125,4 @@ def _row(number: int, cell: Json) -> list[str]:
 
 
 def _option(option: Json) -> str:
-    mark = text.DEFAULT if option["source"] == "default" else ""
-    return text.option(Option(**option)) + mark
+    return text.option(Option(**option)) + text.mark(option["source"], option["value"])

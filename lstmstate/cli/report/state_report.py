@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from lstmstate.value_stats import ValueStats
 
 _MOST_VALUES = 2000  # of more, NumPy prints the first and the last
-_LINE = 96  # characters
 SCHEMA = "lstmstate.inspect/1"
 _KNOWN_BY = {
     "file": "recorded in the file",
@@ -101,7 +100,7 @@ def state_tables(
         import numpy as np
 
         sheet.heading(f"Values {text.shape(values.shape)}" if values.ndim else "Value")
-        shown = np.array2string(values, threshold=_MOST_VALUES, max_line_width=_LINE)
+        shown = np.array2string(values, threshold=_MOST_VALUES, max_line_width=sheet.width - 2)
         for line in shown.splitlines():
             sheet.line(f"  {printable(line)}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from lstmstate import errors
-from lstmstate.cells.cell import Option
+from lstmstate.cells.cell import Option, Value
 from lstmstate.errors import printable
 from lstmstate.type_names import TYPE_CHECKING
 
@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from lstmstate.cli.report.console import Column, Sheet
 
 count = errors.count
-DEFAULT, UNKNOWN, NOTHING = "*", "?", "-"
+DEFAULT, RECORDED, UNKNOWN, NOTHING = "*", "^", "?", "-"
 _LEGENDS = {
     DEFAULT: "not in the files; the documented default",
+    RECORDED: "recorded in the checkpoint, in lstmstate/options",
     UNKNOWN: "unknown: not in the files",
     NOTHING: "none, or not used",
 }
@@ -29,7 +30,8 @@ def legend(rows: Iterable[Sequence[str]]) -> list[str]:
     """
     cells = {cell for row in rows for cell in row}
     shown = {mark for mark in (UNKNOWN, NOTHING) if mark in cells}
-    shown |= {DEFAULT} if any(cell.endswith(DEFAULT) for cell in cells) else set()
+    ends = {cell[-1:] for cell in cells}
+    shown |= {mark for mark in (DEFAULT, RECORDED) if mark in ends}
     return [f"  {mark} {words}" for mark, words in _LEGENDS.items() if mark in shown]
 
 
@@ -72,6 +74,13 @@ def shape(sizes: tuple[int, ...]) -> str:
 def number(value: float | None) -> str:
     """Return a figure in four significant digits."""
     return NOTHING if value is None else f"{value:.4g}"
+
+
+def mark(source: str, value: Value) -> str:
+    """Return the mark behind the value of an option; "none" has its own."""
+    if source == "default":
+        return DEFAULT
+    return RECORDED if source == "checkpoint" and value is not None else ""
 
 
 def option(found: Option) -> str:

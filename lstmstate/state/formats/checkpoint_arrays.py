@@ -76,26 +76,36 @@ def add_state(
         )
 
 
-def write(outputs: Outputs, target: str, stream: StateStream) -> None:
-    """Write a state alone as a checkpoint, what travels with it as a string tensor."""
+def add_text(writer: BundleWriter, name: str, text: str) -> None:
+    """Add a text as a string tensor to a checkpoint in the making."""
     import numpy as np
 
+    writer.add_strings(name, np.array(text.encode(), object))
+
+
+def write(outputs: Outputs, target: str, stream: StateStream) -> None:
+    """Write a state alone as a checkpoint, what travels with it as a string tensor."""
     from lstmstate.checkpoint.checkpoint_writer import new_checkpoint
 
     numbers: dict[str, int] = {plan.name: number for number, plan in enumerate(stream.plans)}
     with new_checkpoint(outputs, target) as writer:
         for name in sorted([*numbers, KEY]):
             if name == KEY:
-                writer.add_strings(KEY, np.array(stream.metadata.line().encode(), object))
+                add_text(writer, KEY, stream.metadata.line())
             else:
                 add_state(writer, stream, numbers[name], name)
 
 
-def write_arrays(outputs: Outputs, target: str, arrays: Mapping[str, Array]) -> None:
-    """Write arrays of floats as the tensors of a checkpoint."""
+def write_arrays(
+    outputs: Outputs, target: str, arrays: Mapping[str, Array], texts: Mapping[str, str]
+) -> None:
+    """Write arrays of floats, and texts, as the tensors of a checkpoint."""
     from lstmstate.checkpoint.checkpoint_writer import new_checkpoint
 
     with new_checkpoint(outputs, target) as writer:
-        for name in sorted(arrays):
+        for name in sorted([*arrays, *texts]):
+            if name in texts:
+                add_text(writer, name, texts[name])
+                continue
             array, dtype = arrays[name], dtypes.BY_NAME[arrays[name].dtype.name]
             writer.add(name, dtype, array.shape, [dtypes.to_bytes(array, dtype)])

@@ -299,11 +299,16 @@ def open_file(source: ByteSource) -> StateFile:
         folder = next((n.removesuffix(PICKLE) for n in found if n.endswith(f"/{PICKLE}")), "")
         if f"{folder}{PICKLE}" not in found:
             raise CorruptError(f"its {PICKLE} is missing")
-        order_name = f"{folder}{BYTE_ORDER}"  # torch ignores the case of names
+        # torch ignores the case of names, takes the last of them, and one folder alone.
+        order_name = f"{folder}{BYTE_ORDER}"
         if any(name != order_name and name.lower() == order_name.lower() for name in found):
             raise CorruptError(f"its {BYTE_ORDER} has another name")
+        if len({name.lower() for name in found}) < len(found):
+            raise CorruptError("the names of two of its members differ in case alone")
         if sum(name.endswith(f"/{PICKLE}") for name in found) > 1:
             raise CorruptError(f"there are two {PICKLE} in it")
+        if not all(name.startswith(folder) for name in found):
+            raise CorruptError(f"it has members outside of the folder {folder}")
         members = {}
         for name, info in found.items():
             with located(tensor=name):
