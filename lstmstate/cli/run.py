@@ -86,10 +86,10 @@ def command(ckpt_path: str, inputs: tuple[str, ...], **records: Any) -> int:
     """Run LSTM cells of CKPT over each INPUT.
 
     INPUT is .npy, .npz (FILE:KEY), .h5 (FILE:/PATH), .safetensors, .pt, .csv or .tsv
-    (FILE:COLUMN,COLUMN), or - for
-    stdin: one sequence [time, width], or a batch [batch, time, width]. OUT has the outputs, the m
-    of every step, and the state after the last: c and m, or CELL/c and CELL/m in a stack. --state
-    takes OUT, and every file and layout that convert reads. Without -o, tables are printed.
+    (FILE:COLUMN,COLUMN), or - for stdin: one sequence [time, width], or a batch [batch, time,
+    width]. OUT has the outputs, the m of every step, and the state after the last: c and m, or
+    CELL/c and CELL/m in a stack. --state takes OUT, and every file and layout that convert reads.
+    Without -o, tables are printed.
 
     A stack is run as a whole, and a forward and a backward cell in both directions, with their
     outputs joined. Options that are in the graph of CKPT (forget_bias, clips, activations) need no
