@@ -321,7 +321,7 @@ def test_outputs_of_a_run_are_ordinary_arrays(shell: Shell, results: Path) -> No
 
 def test_the_state_of_a_run_is_read_from_its_file(shell: Shell, results: Path) -> None:
     found = shell.json("inspect", results / "out.npz")
-    assert (found["kind"], found["state"]["told_by"]) == ("state", "file")
+    assert (found["kind"], found["state"]["layout_source"]) == ("state", "file")
     readings = {array["name"]: array["readings"] for array in found["arrays"]}
     assert [name for name, reading in readings.items() if reading] == [
         f"rnn/multi_rnn_cell/cell_{k}/basic_lstm_cell/{half}" for k in (0, 1) for half in "cm"

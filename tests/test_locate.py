@@ -447,7 +447,7 @@ def test_inspect_and_check_accept_the_same_paths(
 def test_inspect_names_the_cell_of_a_state_in_a_checkpoint(shell: Shell, model: str) -> None:
     found = shell.json("inspect", f"{model}:train/state")
     assert (found["format"], found["path"]) == ("v2", f"{model}:train/state")
-    assert found["state"]["told_by"] == "checkpoint"
+    assert found["state"]["layout_source"] == "checkpoint"
     assert [cell["name"] for cell in found["state"]["cells"]] == [CELL]
     assert [array["name"] for array in found["arrays"]] == ["train/state"]
     assert "(from the cells of its checkpoint)" in shell("inspect", f"{model}:train/state").out

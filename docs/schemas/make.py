@@ -93,7 +93,7 @@ FileCell       name: str
                c m: int
                range: Ranges?
 FileState      layout dtype: str
-               told_by: 'file'|'checkpoint'|'names'|'shape'
+               layout_source: 'file'|'checkpoint'|'names'|'shape'
                stack: bool
                lead: [int]
                cells: [FileCell]

@@ -60,7 +60,7 @@ def state_document(path: str, storage: str, found: Contents, values: Array | Non
         ranges = found.stream.ranges if found.stream else [None] * len(structure.cells)
         document["state"] = {
             "layout": state.layout.name,
-            "told_by": found.layout_source,
+            "layout_source": found.layout_source,
             "stack": structure.is_stack,
             "lead": list(structure.lead),
             "dtype": str(structure.dtype),
