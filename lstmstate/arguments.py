@@ -8,7 +8,10 @@ from contextlib import suppress
 from functools import wraps
 
 from lstmstate.errors import ArgumentError, nearest
-from lstmstate.type_names import Any, ParamSpec, TypeVar
+from lstmstate.type_names import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -57,6 +60,21 @@ def refuse_others(given: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
         fits, words = rules[name]
         if not fits(value):
             raise ArgumentError(f"{name} cannot be {value!r:.40}", advice=f"pass {words}")
+
+
+def as_array(values: ArrayLike, name: str) -> NDArray[Any]:
+    """Return the value of a parameter as an array.
+
+    Raises:
+        ArgumentError: it is a list of lists of unequal lengths.
+    """
+    import numpy as np
+
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        problem = f"expected an array as `{name}`, got lists of unequal lengths"
+        raise ArgumentError(problem) from error
 
 
 def name_nearest(function: Callable[_P, _R]) -> Callable[_P, _R]:
