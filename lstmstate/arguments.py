@@ -43,7 +43,9 @@ def is_bool(value: object) -> bool:
 
 def one_of(values: Collection[str]) -> Rule:
     """Return a rule for names."""
-    return lambda value: isinstance(value, str) and value in values, " or ".join(values)
+    *others, last = values
+    words = f"{', '.join(others)} or {last}" if others else last
+    return lambda value: isinstance(value, str) and value in values, words
 
 
 NUMBER: Rule = is_number, "a number"
@@ -60,6 +62,18 @@ def refuse_others(given: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
         fits, words = rules[name]
         if not fits(value):
             raise ArgumentError(f"{name} cannot be {value!r:.40}", advice=f"pass {words}")
+
+
+def refuse_unknown(kind: str, name: object, known: Collection[str]) -> None:
+    """Raise an ArgumentError with the nearest names, or all of them, for a name that is not known.
+
+    >>> refuse_unknown("color", "gren", ["red", "green"])
+    Traceback (most recent call last):
+    lstmstate.errors.ArgumentError: there is no color 'gren'; did you mean green or red?
+    """
+    if name not in known:
+        advice = nearest(str(name), known) or f"pass one of {', '.join(known)}"
+        raise ArgumentError(f"there is no {kind} {name!r:.40}", advice=advice)
 
 
 def as_array(values: ArrayLike, name: str) -> NDArray[Any]:

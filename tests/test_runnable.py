@@ -358,7 +358,7 @@ def test_unknown_options_are_refused(option: dict[str, Any]) -> None:
 
 def test_an_unknown_engine_is_refused() -> None:
     with pytest.raises(
-        LstmstateError, match="there is no engine 'jax'; choose one: auto, graph, numpy"
+        LstmstateError, match="there is no engine 'jax'; pass one of auto, graph, numpy"
     ):
         network().run(numbers(2, 3), engine="jax")
 

@@ -54,18 +54,18 @@ class BlockHandle(NamedTuple):
 class Footer(NamedTuple):
     """The end of a table: the places of its block of metadata and of its index."""
 
-    meta: BlockHandle
-    index: BlockHandle
+    meta_block: BlockHandle
+    index_block: BlockHandle
 
     @classmethod
     def decode(cls, data: bytes) -> Footer:
         """Return the footer in the last `FOOTER_BYTES` of a table."""
-        meta, at = BlockHandle.decode(data, 0)
-        return cls(meta, BlockHandle.decode(data, at)[0])
+        meta_block, at = BlockHandle.decode(data, 0)
+        return cls(meta_block, BlockHandle.decode(data, at)[0])
 
     def encode(self) -> bytes:
         """Return the bytes that `decode` reads."""
-        handles = self.meta.encode() + self.index.encode()
+        handles = self.meta_block.encode() + self.index_block.encode()
         return handles.ljust(FOOTER_BYTES - len(MAGIC), b"\0") + MAGIC
 
 
@@ -107,7 +107,7 @@ class Table:
                 advice="copy it again from where it came from",
             )
         with located(source.path):
-            index = Footer.decode(footer).index
+            index = Footer.decode(footer).index_block
         self._last_keys: list[bytes] = []
         self._blocks: list[BlockHandle] = []
         self._kept: tuple[int, dict[bytes, bytes]] = (-1, {})  # the block last read by `get`
