@@ -117,12 +117,6 @@ def compare(
         a, b: paths; values are the same if `|a - b| <= atol + rtol * |b|`.
         exact: whether every bit must be the same.
         layout, cells, checkpoint, header: as for `load_state`.
-
-    Example:
-        >>> import lstmstate
-        >>> found = lstmstate.compare(*["sample_checkpoints/sunspots"] * 2, exact=True)
-        >>> bool(found), found.kind, len(found.differences)
-        (True, 'checkpoints', 22)
     """
     refuse_others({"rtol": rtol, "atol": atol}, dict.fromkeys(("rtol", "atol"), TOLERANCE))
     with (
