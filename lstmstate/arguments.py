@@ -8,7 +8,10 @@ from contextlib import suppress
 from functools import wraps
 
 from lstmstate.errors import ArgumentError, nearest
-from lstmstate.type_names import Any, ParamSpec, TypeVar
+from lstmstate.type_names import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -40,7 +43,9 @@ def is_bool(value: object) -> bool:
 
 def one_of(values: Collection[str]) -> Rule:
     """Return a rule for names."""
-    return lambda value: isinstance(value, str) and value in values, " or ".join(values)
+    *others, last = values
+    words = f"{', '.join(others)} or {last}" if others else last
+    return lambda value: isinstance(value, str) and value in values, words
 
 
 NUMBER: Rule = is_number, "a number"
@@ -57,6 +62,33 @@ def refuse_others(given: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
         fits, words = rules[name]
         if not fits(value):
             raise ArgumentError(f"{name} cannot be {value!r:.40}", advice=f"pass {words}")
+
+
+def refuse_unknown(kind: str, name: object, known: Collection[str]) -> None:
+    """Raise an ArgumentError with the nearest names, or all of them, for a name that is not known.
+
+    >>> refuse_unknown("color", "gren", ["red", "green"])
+    Traceback (most recent call last):
+    lstmstate.errors.ArgumentError: there is no color 'gren'; did you mean green or red?
+    """
+    if name not in known:
+        advice = nearest(str(name), known) or f"pass one of {', '.join(known)}"
+        raise ArgumentError(f"there is no {kind} {name!r:.40}", advice=advice)
+
+
+def as_array(values: ArrayLike, name: str) -> NDArray[Any]:
+    """Return the value of a parameter as an array.
+
+    Raises:
+        ArgumentError: it is a list of lists of unequal lengths.
+    """
+    import numpy as np
+
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        problem = f"expected an array as `{name}`, got lists of unequal lengths"
+        raise ArgumentError(problem) from error
 
 
 def name_nearest(function: Callable[_P, _R]) -> Callable[_P, _R]:

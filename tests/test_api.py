@@ -290,6 +290,29 @@ def test_states_take_lists() -> None:
     assert StackState([state, state]).batch_shape == (1,)
 
 
+UNEVEN: Any = [[1.0], [2.0, 3.0]]
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda cell: LSTMState(UNEVEN, [[1.0]]), "c"),
+        (lambda cell: LSTMState.from_flat(UNEVEN, 1), "flat"),
+        (lambda cell: cell.run(UNEVEN), "inputs"),
+        (lambda cell: cell.step(UNEVEN), "x"),
+        (lambda cell: cell.run(numbers(2, 5, 3), lengths=UNEVEN), "lengths"),
+        (lambda cell: cell.run(numbers(2, 5, 3), (UNEVEN, [[1.0]])), "c"),
+        (lambda cell: cell.run(numbers(2, 5, 3), feeds={"keep": UNEVEN}), "feeds['keep']"),
+    ],
+)
+def test_lists_of_unequal_lengths_are_refused_by_name(
+    peepholes: lstmstate.LSTMCheckpoint, call: Callable[[Any], object], name: str
+) -> None:
+    with pytest.raises(LstmstateError) as caught:
+        call(peepholes.cells[CELL])
+    assert caught.value.problem == f"expected an array as `{name}`, got lists of unequal lengths"
+
+
 def test_allclose_compares_values_and_equality_identity() -> None:
     state = LSTMState([[1.0, np.nan]], [[3.0]])
     same = LSTMState([[1.0 + 1e-7, np.nan]], [[3.0]])

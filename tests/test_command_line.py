@@ -232,6 +232,11 @@ def test_an_unusual_line_is_left_to_click(line: str) -> None:
     assert load(name).parse(words) is None
 
 
+def test_only_commands_that_read_tables_have_an_option_for_their_headers() -> None:
+    without = [name for name in COMMANDS if "header" not in load(name).options()]
+    assert without == ["state", "export"]
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_click_parses_random_plain_lines_the_same(name: str) -> None:
     random = Random(name)

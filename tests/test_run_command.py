@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import h5py
 import numpy as np
@@ -113,7 +114,23 @@ def test_an_npy_has_the_outputs_only_with_a_note(shell: Shell, batch: Path) -> N
     assert same({"outputs": np.load(target)} | read(state), whole)
     done = shell("run", PEEPHOLE, batch, "--trace", "-o", target, "--force", code=3)
     assert "an .npy has the outputs only" in error(done)
-    assert shell("run", PEEPHOLE, batch, "--compress", "-o", target, "--force").code == 3
+
+
+@pytest.mark.parametrize("ending", ["npy", "pt", "safetensors"])
+def test_a_kind_of_file_that_is_never_compressed_is_refused(
+    shell: Shell, batch: Path, ending: str
+) -> None:
+    target = batch.with_name(f"y.{ending}")
+    done = shell("run", PEEPHOLE, batch, "--compress", "-o", target, code=3)
+    assert error(done).endswith(f"{target}: only .npz and .h5 are compressed")
+    assert not target.exists()
+
+
+def test_the_last_state_is_compressed_like_the_outputs(shell: Shell, batch: Path) -> None:
+    target, state = batch.with_name("y.npz"), batch.with_name("state.npz")
+    shell("run", PEEPHOLE, batch, "--compress", "-o", target, "--state-out", state, code=0)
+    for path in (target, state):
+        assert {member.compress_type for member in ZipFile(path).infolist()} == {ZIP_DEFLATED}
 
 
 @pytest.mark.parametrize("layout", ["tuple", "flat", "layered", "keras", "torch", "stacked"])

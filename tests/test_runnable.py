@@ -173,7 +173,7 @@ def test_pairs_of_arrays_are_states(pair: Callable[[Iterable[Any]], Any]) -> Non
 )
 def test_other_objects_are_not_states(state: Any) -> None:
     cell = lstmstate.open_checkpoint(SUNSPOTS).cell(FIRST)
-    with pytest.raises(ValueError, match=r"a state is an LSTMState or a tuple \(c, m\)"):
+    with pytest.raises(ValueError, match=r"expected an LSTMState or a tuple \(c, m\), .*, got "):
         cell.run(numbers(1, 2, 1), state)
 
 
@@ -358,7 +358,7 @@ def test_unknown_options_are_refused(option: dict[str, Any]) -> None:
 
 def test_an_unknown_engine_is_refused() -> None:
     with pytest.raises(
-        LstmstateError, match="there is no engine 'jax'; choose one: auto, graph, numpy"
+        LstmstateError, match="there is no engine 'jax'; pass one of auto, graph, numpy"
     ):
         network().run(numbers(2, 3), engine="jax")
 

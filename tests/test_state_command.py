@@ -38,7 +38,8 @@ def test_the_initial_state_in_the_graph(shell: Shell, tmp_path: Path) -> None:
         same(load_state(tmp_path / "s.npz"), opened.network().initial_state())
     assert load_state(tmp_path / "s.npz").flat().any()
     done = shell("state", ckpt, "--initial", "--batch", "8", "-o", tmp_path / "t.npz", code=3)
-    assert "the initial state in the graph has 4 rows, and the batch 8" in error(done)
+    assert "the initial state in the graph has 4 rows, and the batch 8; pass that" in error(done)
+    assert error(done).endswith(": --batch 4")
     assert not (tmp_path / "t.npz").exists()
 
 

@@ -407,10 +407,12 @@ def test_a_name_after_the_path_selects_one_state(tmp_path: Path, kind: str, slas
         load_state(f"{file}:{slash}code")
 
 
-def test_an_unknown_layout_lists_the_layouts(tmp_path: Path) -> None:
+def test_an_unknown_layout_names_the_nearest_or_all(tmp_path: Path) -> None:
     np.save(tmp_path / "s.npy", np.zeros((2, 8)))
-    with pytest.raises(LstmstateError, match="there is no layout 'tupel'; pass tuple, flat, "):
+    with pytest.raises(LstmstateError, match=r"there is no layout 'tupel'; did you mean tuple\?"):
         load_state(tmp_path / "s.npy", layout="tupel")
+    with pytest.raises(LstmstateError, match="there is no layout 'zzz'; pass one of tuple, flat, "):
+        load_state(tmp_path / "s.npy", layout="zzz")
 
 
 # ---- damaged state files: an error or the right answer, no other exception, and little memory

@@ -265,6 +265,6 @@ class SavedState(NamedTuple):
     rows: int | None = None
 
     @property
-    def laid(self) -> tuple[int, ...]:
-        """Its shape, in rows."""
+    def row_shape(self) -> tuple[int, ...]:
+        """Its shape with an axis for the rows, even if the variable is flat."""
         return self.shape if self.rows is None else (self.rows, self.shape[0] // self.rows)

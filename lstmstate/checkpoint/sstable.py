@@ -51,6 +51,24 @@ class BlockHandle(NamedTuple):
         return encode_varint(self.offset) + encode_varint(self.size)
 
 
+class Footer(NamedTuple):
+    """The end of a table: the places of its block of metadata and of its index."""
+
+    meta_block: BlockHandle
+    index_block: BlockHandle
+
+    @classmethod
+    def decode(cls, data: bytes) -> Footer:
+        """Return the footer in the last `FOOTER_BYTES` of a table."""
+        meta_block, at = BlockHandle.decode(data, 0)
+        return cls(meta_block, BlockHandle.decode(data, at)[0])
+
+    def encode(self) -> bytes:
+        """Return the bytes that `decode` reads."""
+        handles = self.meta_block.encode() + self.index_block.encode()
+        return handles.ljust(FOOTER_BYTES - len(MAGIC), b"\0") + MAGIC
+
+
 def masked_crc(*parts: bytes) -> int:
     """Return the CRC32C of `parts` as TensorFlow stores it: rotated, and a constant added.
 
@@ -89,8 +107,7 @@ class Table:
                 advice="copy it again from where it came from",
             )
         with located(source.path):
-            _, behind = BlockHandle.decode(footer, 0)
-            index, _ = BlockHandle.decode(footer, behind)
+            index = Footer.decode(footer).index_block
         self._last_keys: list[bytes] = []
         self._blocks: list[BlockHandle] = []
         self._kept: tuple[int, dict[bytes, bytes]] = (-1, {})  # the block last read by `get`

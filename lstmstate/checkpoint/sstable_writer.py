@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 from lstmstate.checkpoint.protobuf import encode_varint
-from lstmstate.checkpoint.sstable import FOOTER_BYTES, MAGIC, BlockHandle, masked_crc
+from lstmstate.checkpoint.sstable import BlockHandle, Footer, masked_crc
 from lstmstate.named_tuple import NamedTuple
 
 _BLOCK_BYTES = 1 << 18  # table::Options::block_size: a block that has reached it is closed
@@ -93,9 +93,8 @@ def write_table(entries: Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:
     if written:
         index.add(_successor(written[-1].last), written[-1].handle.encode())
     data = meta.sealed()
-    places = BlockHandle(offset, meta.size), BlockHandle(offset + len(data), index.size)
-    handles = b"".join(place.encode() for place in places)
-    yield data + index.sealed() + handles.ljust(FOOTER_BYTES - len(MAGIC), b"\0") + MAGIC
+    footer = Footer(BlockHandle(offset, meta.size), BlockHandle(offset + len(data), index.size))
+    yield data + index.sealed() + footer.encode()
 
 
 def _data_blocks(entries: Iterable[tuple[bytes, bytes]]) -> Iterator[_Block]:

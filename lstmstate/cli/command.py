@@ -81,6 +81,16 @@ class Options:
     def __init__(self, **values: Any) -> None:
         self.__dict__.update(values)  # in the user's order
 
+    @classmethod
+    def fields(cls) -> dict[str, CommandOption]:
+        """Return the options by their fields, those of the class before those of its bases."""
+        return {
+            name: one
+            for owner in cls.__mro__
+            for name, one in vars(owner).items()
+            if isinstance(one, CommandOption)
+        }
+
     def check(self) -> None:
         """Raise a UsageError if the options contradict one another."""
 
@@ -104,13 +114,14 @@ class Command:
 
     def options(self) -> dict[str, CommandOption]:
         """Return the options by their fields."""
-        return {name: getattr(one, name) for one in self.records for name in one.__annotations__}
+        return {name: one for record in self.records for name, one in record.fields().items()}
 
     def call(self, **values: Any) -> int | None:
         """Call the function with its arguments and its records."""
         made: dict[str, Options] = {}
         for record in self.records:
-            own = [name for name in values if name in record.__annotations__]
+            fields = record.fields()
+            own = [name for name in values if name in fields]
             parameter = re.sub("(?<!^)(?=[A-Z])", "_", record.__name__).lower()
             made[parameter] = record(**{name: values.pop(name) for name in own})
         for one in made.values():

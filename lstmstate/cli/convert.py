@@ -67,7 +67,7 @@ def command(sources: tuple[str, ...], target: Target, widths: Widths, common: Co
     inside), a checkpoint with a state in its variables, or - for stdin. Without -o the output is
     written next to the source, and its path is printed. The widths come from the flags, from a
     file that lstmstate wrote, or from a checkpoint; a flat state of even width without any of
-    these is cut in half.
+    these is cut in half. A new checkpoint, -o NAME.ckpt, takes all states of the old one.
 
     \b
     tuple    c and m of each cell          LSTMStateTuple, state_is_tuple=True

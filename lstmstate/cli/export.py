@@ -6,7 +6,7 @@ from lstmstate.cli import options as shared
 from lstmstate.cli import print_path
 from lstmstate.cli.batch import print_document
 from lstmstate.cli.command import Json, Options, define, option, refuse
-from lstmstate.cli.options import Arithmetic, Common, Part, Placeholders
+from lstmstate.cli.options import Arithmetic, General, Part, Placeholders
 from lstmstate.type_names import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,24 +31,25 @@ class ExportOptions(Options):
     to: str | None = option("The program that takes the weights; see --list.", metavar="TARGET")
     output: str | None = option("The file to write.", metavar="OUT", flags="-o --output")
     patterns: tuple[str, ...] = option(
-        "Of the target arrays: only these variables; *, ? and [] as in a shell.",
+        "With --to arrays: only these variables; *, ? and [] as in a shell.",
         metavar="NAME",
         flags="--variable",
     )
     slices: Any = option(
-        "Of the target arrays: only this part of each, such as 0,:5.",
+        "With --to arrays: only this part of each, such as 0,:5.",
         shared.slices,
         "SLICE",
         flags="--slice",
     )
     engine: str = option(
-        "numpy: take the cells as they were recognised, though the graph does not confirm them.",
+        "numpy: take the cells as they were recognised, even if the graph does not confirm them.",
         ("auto", "numpy"),
         default="auto",
         show_default=True,
     )
     compare: bool = option(
-        "Run the export in its program on random input; exit with 1 if it differs from ours.",
+        "Run the export in its program on random input; exit with 1 if the results differ from "
+        "those of lstmstate run.",
         flags="--check",
     )
     show_targets: bool = option("Print the table of targets.", flags="--list")
@@ -56,26 +57,26 @@ class ExportOptions(Options):
     force: bool = shared.FORCE
 
 
-@define(_EPILOG, ExportOptions, Part, Placeholders, Arithmetic, Common, ckpt_path="[CKPT]")
+@define(_EPILOG, ExportOptions, Part, Placeholders, Arithmetic, General, ckpt_path="[CKPT]")
 def command(
     export_options: ExportOptions,
     part: Part,
     placeholders: Placeholders,
     arithmetic: Arithmetic,
-    common: Common,
+    general: General,
     ckpt_path: str | None = None,
 ) -> int:
     """Write the weights of LSTM cells of CKPT for another program.
 
     A README next to OUT shows how to load it, the constants that are folded into the weights, and
-    the layout of the state. Cells that the program cannot express are refused. The target arrays
-    takes the variables as they are.
+    the layout of the state. Cells that the program cannot express are refused. With
+    --to arrays the variables are written as they are, and no cell has to be recognised.
     """
     if export_options.show_targets:
         from lstmstate.cli.report.console import sheet
         from lstmstate.cli.report.export_report import targets_document, targets_table
 
-        if common.as_json:
+        if general.as_json:
             print_document("lstmstate.export/1", targets_document())
         else:
             targets_table(sheet())
@@ -94,15 +95,15 @@ def command(
         ),
         (is_arrays and export_options.compare, "--check is for the weights of cells"),
         (not is_arrays and export_options.compress, "--compress is for --to arrays"),
-        (common.as_json and export_options.output == "-", "-o - and --json both use stdout"),
+        (general.as_json and export_options.output == "-", "-o - and --json both use stdout"),
         (
             not is_arrays and export_options.output == "-",
             "pass a file: the README is written next to it",
         ),
     )
-    ckpt = common.open_checkpoint(ckpt_path or "")
+    ckpt = general.open_checkpoint(ckpt_path or "")
     if is_arrays:
-        return _export_variables(ckpt, export_options, common)
+        return _export_variables(ckpt, export_options, general)
     from lstmstate.model.network_loader import RunOptions
     from lstmstate.operations.export import ExportRequest
 
@@ -115,10 +116,10 @@ def command(
         options,
         arithmetic.strict,
     )
-    return _export_cells(ckpt, request, export_options, common)
+    return _export_cells(ckpt, request, export_options, general)
 
 
-def _export_variables(ckpt: LSTMCheckpoint, export_options: ExportOptions, common: Common) -> int:
+def _export_variables(ckpt: LSTMCheckpoint, export_options: ExportOptions, general: General) -> int:
     from lstmstate.files.atomic import Outputs
     from lstmstate.operations.export_arrays import export_arrays
 
@@ -128,11 +129,11 @@ def _export_variables(ckpt: LSTMCheckpoint, export_options: ExportOptions, commo
     )
     with (
         Outputs(force=export_options.force) as outputs,
-        common.meter("exporting", made.nbytes) as meter,
+        general.meter("exporting", made.nbytes) as meter,
     ):
         made.write(outputs, meter.add)
-    common.note(made.notes)
-    if common.as_json:
+    general.note(made.notes)
+    if general.as_json:
         names = [one.name for one in made.variables]
         document: Json = {"kind": "variables", "path": ckpt.prefix, "output": path}
         document |= {"target": "arrays", "variables": names}
@@ -143,7 +144,7 @@ def _export_variables(ckpt: LSTMCheckpoint, export_options: ExportOptions, commo
 
 
 def _export_cells(
-    ckpt: LSTMCheckpoint, request: ExportRequest, export_options: ExportOptions, common: Common
+    ckpt: LSTMCheckpoint, request: ExportRequest, export_options: ExportOptions, general: General
 ) -> int:
     from lstmstate.cli import DONE, NO
     from lstmstate.cli.report.diff_report import finite
@@ -151,14 +152,14 @@ def _export_cells(
     from lstmstate.operations.export import export_opened
 
     made = export_opened(ckpt, request)
-    common.note_options(made.loaded.settled, strict=request.strict)
-    common.note(made.notes)
+    general.note_options(made.loaded.settled, strict=request.strict)
+    general.note(made.notes)
     if export_options.compare:
         made.refuse_missing_packages()
     with Outputs(force=export_options.force) as outputs:
         paths = made.write(outputs)
     done = made.done(paths, compare=export_options.compare)
-    if common.as_json:
+    if general.as_json:
         document = {
             "kind": "cells",
             "path": ckpt.prefix,

@@ -148,7 +148,7 @@ KIND = option(
 )
 VARIABLES = option(
     "The state to take from a checkpoint with several, by the names in inspect: NAME, or "
-    "--variable C --variable M. A new checkpoint takes all.",
+    "--variable C --variable M.",
     metavar="NAME",
     flags="--variable",
 )
@@ -162,12 +162,9 @@ ENGINE = option(
 ASSUME_DEFAULTS = option("Use the documented default of an option that is not in the files.")
 
 
-class Common(Options):
+class General(Options):
     """The options of every command."""
 
-    header: bool | None = option(
-        "Whether the first row of a table (.csv, .tsv) has the names of the columns."
-    )
     no_checksums: bool = option("Continue even if a checksum does not match.")
     as_json: bool = option("Print one JSON document.", flags="--json")
     quiet: bool = option("Print no notes and no progress on stderr.", flags="-q --quiet")
@@ -189,15 +186,6 @@ class Common(Options):
         from lstmstate.cli.report.console import Meter
 
         return Meter(title, total, unit, quiet=self.quiet)
-
-    def open(self, path: str | InputPath) -> Opened:
-        """Open a state file or a checkpoint, and print the notes on it; see `open_path`."""
-        from lstmstate.operations.load import open_path
-
-        opened = open_path(path, checksums=not self.no_checksums, header=self.header)
-        if opened.ckpt is not None and not self.quiet:  # the graph is read for the notes
-            self.note(opened.ckpt.notes)
-        return opened
 
     def open_checkpoint(self, path: str) -> LSTMCheckpoint:
         """Open a checkpoint, and print the notes on it."""
@@ -233,6 +221,23 @@ class Common(Options):
                 if one.swapped and strict:
                     raise LstmstateError(one.swapped[0], path=one.state.file.path)
                 self.note(one.notes)
+
+
+class Common(General):
+    """The options of every command that reads states or data."""
+
+    header: bool | None = option(
+        "Whether the first row of a table (.csv, .tsv) has the names of the columns."
+    )
+
+    def open(self, path: str | InputPath) -> Opened:
+        """Open a state file or a checkpoint, and print the notes on it; see `open_path`."""
+        from lstmstate.operations.load import open_path
+
+        opened = open_path(path, checksums=not self.no_checksums, header=self.header)
+        if opened.ckpt is not None and not self.quiet:  # the graph is read for the notes
+            self.note(opened.ckpt.notes)
+        return opened
 
 
 class Widths(Options):

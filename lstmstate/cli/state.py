@@ -5,7 +5,7 @@ from __future__ import annotations
 from lstmstate.cli import options, print_path
 from lstmstate.cli.batch import print_document
 from lstmstate.cli.command import Options, define, option, refuse
-from lstmstate.cli.options import Common, Part, Placeholders
+from lstmstate.cli.options import General, Part, Placeholders
 
 _EPILOG = """\b
 Examples:
@@ -47,20 +47,21 @@ class NewState(Options):
         )
 
 
-@define(_EPILOG, NewState, Part, Placeholders, Common, ckpt_path="CKPT")
+@define(_EPILOG, NewState, Part, Placeholders, General, ckpt_path="CKPT")
 def command(
-    ckpt_path: str, new_state: NewState, part: Part, placeholders: Placeholders, common: Common
+    ckpt_path: str, new_state: NewState, part: Part, placeholders: Placeholders, general: General
 ) -> None:
-    """Write a state for the cells of CKPT, of zeros or the initial one in the graph.
+    """Write a state for the cells of CKPT: zeros, or the initial state in the graph.
 
-    The values have the dtype that the network computes in. The initial state is that of --batch
-    rows, one by default; it is zeros where the graph feeds it, and unknown without a graph.
+    The values have the dtype that the network computes in. The initial state has --batch rows, by
+    default as many as in the graph, or one. It is zeros if the graph is fed with it, and unknown
+    without a graph.
     """
-    refuse((common.as_json and new_state.output == "-", "-o - and --json both use stdout"))
+    refuse((general.as_json and new_state.output == "-", "-o - and --json both use stdout"))
     from lstmstate.cli.report.documents import converted_document
     from lstmstate.operations.make_state import StateRequest, state_of_network
 
-    ckpt = common.open_checkpoint(ckpt_path)
+    ckpt = general.open_checkpoint(ckpt_path)
     request = StateRequest(
         new_state.output,
         new_state.to,
@@ -74,8 +75,8 @@ def command(
         placeholders.fed,
     )
     conversion = state_of_network(ckpt, request)
-    common.write(conversion, "writing", force=new_state.force, strict=False)
-    if common.as_json:
+    general.write(conversion, "writing", force=new_state.force, strict=False)
+    if general.as_json:
         document = converted_document(ckpt.prefix, new_state.output, conversion.streams)
         print_document("lstmstate.state/1", document)
     elif new_state.output != "-":

@@ -10,7 +10,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from lstmstate.errors import ArgumentError, MissingExtraError
+from lstmstate.arguments import refuse_unknown
+from lstmstate.errors import MissingExtraError
 from lstmstate.named_tuple import NamedTuple
 
 if TYPE_CHECKING:
@@ -44,11 +45,7 @@ def load(name: str, network: Network) -> Runner:
         MissingExtraError: its packages are not installed.
         UnsupportedError: it cannot run such a cell.
     """
-    if name not in ENGINES:
-        raise ArgumentError(
-            f"there is no engine {name!r}",
-            advice=f"choose one: auto, graph, {', '.join(ENGINES)}",
-        )
+    refuse_unknown("engine", name, ("auto", "graph", *ENGINES))
     engine = ENGINES[name]
     module = import_module(f"lstmstate.engines.{engine.module}")
     module.check(network)  # before anyone installs what would not help

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
+from lstmstate.arguments import refuse_unknown
 from lstmstate.cells.activations import ACTIVATIONS
 from lstmstate.engines.canonical_network import Array, Network
 from lstmstate.engines.expressible import Expressible
 from lstmstate.engines.run_options import RUN_OPTIONS
-from lstmstate.errors import ArgumentError, nearest
 from lstmstate.exports.model_files import ModelFiles
 from lstmstate.named_tuple import NamedTuple
 
@@ -280,7 +280,5 @@ def target_of(key: str) -> ExportTarget:
     Raises:
         ArgumentError: there is none.
     """
-    if key not in BY_KEY:
-        advice = nearest(key, BY_KEY) or f"pass one of {', '.join(BY_KEY)}"
-        raise ArgumentError(f"there is no target {key!r:.40}", advice=advice)
+    refuse_unknown("target", key, BY_KEY)
     return BY_KEY[key]

@@ -169,7 +169,12 @@ class LSTMCheckpoint(RecognisedCheckpoint, metaclass=Brief):
 
 @name_nearest
 def open_checkpoint(path: str | os.PathLike[str], *, checksums: bool = True) -> LSTMCheckpoint:
-    """Open a TensorFlow checkpoint; see `LSTMCheckpoint`."""
+    """Open a TensorFlow checkpoint; see `LSTMCheckpoint`.
+
+    Raises:
+        NotFoundError: there is no checkpoint at this path.
+        UnsupportedError: it is another file, such as a state.
+    """
     try:
         return LSTMCheckpoint(path, checksums=checksums)
     except NotACheckpointError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from lstmstate import limits
-from lstmstate.arguments import is_whole, name_nearest
+from lstmstate.arguments import as_array, is_whole, name_nearest
 from lstmstate.cells.cell import Cell, Direction, Option, Stack, StateWidths, Unexplained
 from lstmstate.cells.stacks import Route
 from lstmstate.checkpoint.dtypes import NUMPY_FLOATS
@@ -123,7 +123,7 @@ class LSTMNetwork(NetworkLoader, metaclass=Brief):
             forget_bias, …, peepholes: in place of the recorded ones; None for no clip.
             assume_defaults: whether an option with several defaults takes the documented one.
         """
-        chosen, x = RunOptions.of(locals()), _to_array(inputs)
+        chosen, x = RunOptions.of(locals()), as_array(inputs, "inputs")
         loaded = self._ready(chosen, x, has_lengths=lengths is not None)
         return self._run(loaded, chosen, x, state, lengths, time_major=time_major)
 
@@ -173,7 +173,7 @@ class LSTMNetwork(NetworkLoader, metaclass=Brief):
         assume_defaults: bool = False,
     ) -> tuple[Array, State]:
         """Take one step over x `[batch, input_size]`; see `run`."""
-        chosen, row = RunOptions.of(locals()), _to_array(x)
+        chosen, row = RunOptions.of(locals()), as_array(x, "x")
         loaded = self._ready(chosen, row)
         if not loaded.network.is_bidirectional:
             with located(self._path):
@@ -253,7 +253,7 @@ class LSTMNetwork(NetworkLoader, metaclass=Brief):
             raise UnsupportedError(
                 f"the initial state in the graph has {max(rows)} rows, and the batch {batch}",
                 path=self._path,
-                advice="give the `batch` of the graph",
+                advice=f"pass that of the graph: `batch={max(rows)}`",
             )
         spread = [half if len(half) == batch else half.repeat(batch, 0) for half in first]
         return state_of(names, zip(spread[::2], spread[1::2], strict=True))
@@ -311,7 +311,7 @@ class LSTMNetwork(NetworkLoader, metaclass=Brief):
         time_major: bool,
     ) -> Iterator[tuple[Array, State]]:
         for chunk in chunks:
-            x = _to_array(chunk)
+            x = as_array(chunk, "chunks")
             loaded = self._ready(chosen, x)
             with located(self._path):
                 loaded.refuse_parts()
@@ -319,19 +319,10 @@ class LSTMNetwork(NetworkLoader, metaclass=Brief):
             yield outputs, state
 
 
-def _to_array(inputs: ArrayLike) -> NDArray[Any]:
-    import numpy as np
-
-    try:
-        return np.asarray(inputs)
-    except ValueError as error:  # such as lists of unequal lengths
-        raise ArgumentError(f"expected an array, got lists of unequal lengths ({error})") from None
-
-
 def _check_lengths(lengths: ArrayLike, steps: int, batch: int) -> NDArray[np.int64]:
     import numpy as np
 
-    found = np.asarray(lengths)
+    found = as_array(lengths, "lengths")
     is_whole = found.dtype.kind in "iu" and found.shape == (batch,)
     if not is_whole or found.min() < 0 or found.max() > steps:
         raise ArgumentError(

@@ -535,9 +535,9 @@ def _contents(feeds: Mapping[str, Any] | None) -> list[tuple[str, str]]:
         return []
     from hashlib import sha256
 
-    import numpy as np
+    from lstmstate.arguments import as_array
 
-    arrays = {name: np.asarray(feeds[name]) for name in sorted(feeds)}
+    arrays = {name: as_array(feeds[name], f"feeds[{name!r}]") for name in sorted(feeds)}
     return [
         (name, f"{one.dtype}{one.shape}{sha256(_bytes(one)).hexdigest()}")
         for name, one in arrays.items()

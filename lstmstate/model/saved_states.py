@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from lstmstate.arguments import refuse_unknown
 from lstmstate.cells import state_names
 from lstmstate.cells.cell import Cell, CellShape, SavedState, Stack
 from lstmstate.cells.state_names import StateName
@@ -77,8 +78,8 @@ def cells_of(
 
 def refuse_layout(layout: str | None) -> None:
     """Raise an ArgumentError if there is no layout of this name."""
-    if layout is not None and layout not in LAYOUTS:
-        raise ArgumentError(f"there is no layout {layout!r}", advice=f"pass {', '.join(LAYOUTS)}")
+    if layout is not None:
+        refuse_unknown("layout", layout, LAYOUTS)
 
 
 def wanted_from(

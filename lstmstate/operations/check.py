@@ -365,6 +365,12 @@ def check(
         cell: the only cell of a checkpoint to check.
         assume_defaults: whether an unrecorded option counts as its documented default.
         from_layout, header: `layout` and `header` of `load_state`.
+
+    Example:
+        >>> import lstmstate
+        >>> found = lstmstate.check("sample_checkpoints/sunspots", cells=2, proj=4)
+        >>> bool(found), [one.name for one in found if not one.holds]
+        (False, ['proj'])
     """
     widths = cells if cells is None or isinstance(cells, int) else Cells.of_pairs(cells)
     given = {

@@ -67,7 +67,7 @@ class FileOptions(NamedTuple):
         kind: the kind of file to write, if its name does not show it.
         state_out: the file for the state after the last step.
         state_layout: its layout, "tuple" by default.
-        compress: whether to compress outputs.
+        compress: whether to compress the results, and the state if its file can be compressed.
         force: whether to replace files that exist.
         strict: whether to refuse a graph with operations after the outputs, or with a state of its
             own in place of zeros; otherwise these are noted.
@@ -423,7 +423,7 @@ class FileRun:
         from lstmstate.state.formats.registry import IN_ROWS, kind_to_write
 
         files = self._files
-        kind = kind_to_write(target, files.kind, endings=IN_ROWS)
+        kind = kind_to_write(target, files.kind, endings=IN_ROWS, compress=files.compress)
         alone = kind.key == "npy"
         if alone and files.keep:
             raise LstmstateError(
@@ -432,8 +432,6 @@ class FileRun:
         if alone and files.state_out is None:
             name = "an .npy" if target == STDOUT else target
             self._note([f"{name} has the outputs only; `state_out=...` writes the state"])
-        if files.compress and alone:
-            raise LstmstateError("only .npz and .h5 are compressed", path=target)
         return open_writer(
             outputs,
             target,
@@ -449,7 +447,9 @@ class FileRun:
         from lstmstate.state.formats.registry import kind_to_write
 
         stream = StateStream(in_memory(state), LAYOUTS[self._files.state_layout or "tuple"])
-        write_state(stream, outputs, target, kind_to_write(target))
+        kind = kind_to_write(target)
+        compress = self._files.compress and kind.packed
+        write_state(stream, outputs, target, kind, compress=compress)
 
 
 class _Rehearsed(Exception):  # noqa: N818 - no error

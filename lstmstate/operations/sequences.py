@@ -292,10 +292,7 @@ def _find(path: InputPath, expected: str, header: bool | None) -> _Found:
             path=source.path,
             advice=content.advice or f"{expected}, {_FORMATS}",
         )
-    if path.path == STDIN and not kind.piped:
-        raise UnsupportedError(
-            f"{kind.words} cannot be read from stdin", path=source.path, advice="give its path"
-        )
+    path.refuse_pipe(kind)
     return _Found(source.path, _only(open_arrays(source, kind), place, expected))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from lstmstate.arguments import POSITIVE, refuse_others
+from lstmstate.arguments import POSITIVE, as_array, refuse_others
 from lstmstate.cells.cell import StateWidths
 from lstmstate.errors import ArgumentError, Brief
 
@@ -43,7 +43,7 @@ class LSTMState(metaclass=Brief):
     __slots__ = ("c", "cell", "m")
 
     def __init__(self, c: ArrayLike, m: ArrayLike, cell: str = "") -> None:
-        c, m = _array(c), _array(m)
+        c, m = _array(c, "c"), _array(m, "m")
         if not c.ndim or not m.ndim or c.shape[:-1] != m.shape[:-1]:
             raise ArgumentError(
                 f"c has the shape {list(c.shape)} and m {list(m.shape)}: all axes but the last "
@@ -102,7 +102,7 @@ class LSTMState(metaclass=Brief):
         cls, flat: ArrayLike, num_units: int, num_proj: int | None = None, cell: str = ""
     ) -> LSTMState:
         """Return the state in an array `[..., num_units + (num_proj or num_units)]`, as views."""
-        flat = _array(flat)
+        flat = _array(flat, "flat")
         widths = StateWidths(num_units, num_proj or num_units)
         given = {"num_units": widths.c, "num_proj": widths.m}
         refuse_others(given, dict.fromkeys(given, POSITIVE))
@@ -199,8 +199,8 @@ def to_state(state: StateLike) -> State:
         if all(isinstance(one, LSTMState) for one in cells):
             return StackState(cells)
     raise ArgumentError(
-        "a state is an LSTMState or a tuple (c, m), and for a stack a StackState or a list of "
-        f"them, and this is of the type {type(state).__name__}"
+        "expected an LSTMState or a tuple (c, m), or for a stack a StackState or a list of these, "
+        f"got {type(state).__name__}"
     )
 
 
@@ -210,11 +210,11 @@ def _is_pair(state: object) -> TypeGuard[Pair]:
     return not any(isinstance(half, tuple | LSTMState) for half in state)
 
 
-def _array(values: ArrayLike) -> Array:
+def _array(values: ArrayLike, name: str) -> Array:
     """Return an array; numbers in lists are floats, if written with a point or without."""
     import numpy as np
 
-    found = np.asarray(values)
+    found = as_array(values, name)
     is_whole = isinstance(values, list | tuple) and found.dtype.kind in "iu"
     return found.astype(np.float64) if is_whole else found
 

@@ -241,7 +241,7 @@ def _state(variable: VariableFacts, uses: Sequence[Use], stacks: Sequence[Stack]
     if rows != {None} and len(rows) == 1:
         unknown = unknown._replace(rows=rows.pop())
         uses = [use.in_rows() for use in uses]
-    shape = unknown.laid
+    shape = unknown.row_shape
     owners = list(dict.fromkeys(use.cell.name for use in uses))
     cell = owners[0] if len(owners) == 1 else None
     unknown = unknown._replace(cell=cell)
@@ -290,7 +290,7 @@ def _flat(
     stacks: Sequence[Stack],
 ) -> SavedState:
     """Return a flat state whose columns are those of one cell, or of a whole stack."""
-    width = unknown.laid[-1]
+    width = unknown.row_shape[-1]
     owners = {use.cell.name for use in uses}
     state = uses[0].cell.state
     if len(owners) == 1 and state is not None and state.flat == width:
@@ -336,7 +336,7 @@ def _side_by_side(
     unknown: SavedState, uses: Sequence[Use], picked: tuple[int, ...], stacks: Sequence[Stack]
 ) -> SavedState:
     """Return a state whose halves have an axis of two, and a stack's cells perhaps one before."""
-    shape = unknown.laid
+    shape = unknown.row_shape
     axis = max(picked)
     places = {(use.cell.name, use.half): use.part.picked.get(axis) for use in uses}
     orders = {0 if half == "c" else 1 for (_, half), at in places.items() if at == 0}

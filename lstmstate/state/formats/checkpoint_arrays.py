@@ -37,14 +37,14 @@ def tensors(
     Args:
         states: those of the checkpoint; the graph lays some out in rows.
     """
-    laid = {state.variable: state.laid for state in states}
+    shapes = {state.variable: state.row_shape for state in states}
     metadata = None
     arrays = []
     for variable in variables:
         if variable.name == KEY and variable.dtype == "string" and not variable.shape:
             metadata = parse(variable.read().item().decode("utf-8", "replace"))
         else:
-            arrays.append(_tensor(variable, laid.get(variable.name, variable.shape)))
+            arrays.append(_tensor(variable, shapes.get(variable.name, variable.shape)))
     return StateFile(path, arrays, metadata, ordered=False, kind="ckpt")
 
 

@@ -87,6 +87,13 @@ class InputPath:
         """The checkpoint that the path names."""
         return locate(self.path)
 
+    def refuse_pipe(self, kind: StateKind) -> None:
+        """Refuse a kind of file that cannot be stdin."""
+        if self.path == STDIN and not kind.piped:
+            raise UnsupportedError(
+                f"{kind.words} cannot be read from stdin", path="stdin", advice="pass its path"
+            )
+
     def state_file(self, *, header: bool | None = None) -> StateFile:
         """Return the arrays of a state file, those at the place if there is one.
 
@@ -101,10 +108,7 @@ class InputPath:
                 path=self.path,
                 advice=content.advice or f"pass a state in {READ}",
             )
-        if self.path == STDIN and not kind.piped:
-            raise UnsupportedError(
-                f"{kind.words} cannot be read from stdin", path=self.path, advice="pass its path"
-            )
+        self.refuse_pipe(kind)
         options = {"columns": self.place, "header": header} if kind.key == "csv" else {}
         file = open_arrays(source, kind, **options)
         return select(file, self.place) if self.place else file
