@@ -14,13 +14,13 @@ import plain_cells as plain
 import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
-from reference_step import step
 from writers import Shape, below, cells
 
 from lstmstate.cells import Cell
 from lstmstate.engines import load
 from lstmstate.engines.canonical_network import Network
 from lstmstate.engines.canonical_weights import canonical_cell
+from lstmstate.engines.reference_step import step
 from lstmstate.engines.run_options import settle_run_options
 
 Draw = Callable[..., Any]

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lstmstate.checkpoint.locate import NotACheckpointError
-from lstmstate.errors import AmbiguousError, ArgumentError, LstmstateError, first_of, located
+from lstmstate.errors import (
+    AmbiguousError,
+    ArgumentError,
+    LstmstateError,
+    UnsupportedError,
+    first_of,
+    located,
+)
 from lstmstate.files import STDIN
 from lstmstate.model.checkpoint import LSTMCheckpoint
 from lstmstate.named_tuple import NamedTuple
@@ -69,7 +76,7 @@ def open_path(
     try:
         ckpt = LSTMCheckpoint(path.location, checksums=checksums)
     except NotACheckpointError as error:
-        raise LstmstateError(
+        raise UnsupportedError(
             f"expected a state or a TensorFlow checkpoint, got {error.kind.words}",
             path=path.path,
             advice=error.advice,
@@ -116,7 +123,7 @@ def _states_in(
         assert opened.ckpt is not None
         return states_of(opened.ckpt, wanted, opened.place, variables, every=every)
     if variables:
-        raise LstmstateError(
+        raise ArgumentError(
             "`variable=...` is for checkpoints",
             path=opened.path,
             advice="pick an array: FILE:NAME",

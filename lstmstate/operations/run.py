@@ -174,7 +174,7 @@ def run(
 
     Args:
         inputs, output, state, state_out: files as for `lstmstate run`.
-        from_layout, …, header: its flags.
+        from_layout, …, header: as the flags of that command.
         engine, …, assume_defaults: as for `LSTMNetwork.run`.
     """
     chosen = RunOptions.of(locals())

@@ -38,7 +38,7 @@ def split_opened(
     state, *_ = states_in(opened, wanted, variables, layout="from_layout")
     cells, path = state.structure.cells, state.file.path
     if len(targets) != 2 * len(cells):
-        raise LstmstateError(
+        raise ArgumentError(
             f"the state has {count(len(cells), 'cell')} and there are {len(targets)} files",
             path=path,
             advice="pass two files for each cell: `targets=...`",

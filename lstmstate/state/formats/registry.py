@@ -8,7 +8,7 @@ from importlib import import_module
 
 from lstmstate.checkpoint import kinds
 from lstmstate.checkpoint.kinds import FileKind
-from lstmstate.errors import ArgumentError, LstmstateError, UnsupportedError
+from lstmstate.errors import ArgumentError, UnsupportedError
 from lstmstate.files import STDOUT
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.type_names import Any
@@ -138,7 +138,7 @@ def kind_to_write(
     kind = BY_KEY[key] if key is not None else kind_of_name(target)
     advice = f"end the name in {endings}"
     if kind is None:
-        raise LstmstateError(
+        raise ArgumentError(
             "expected a name with the ending of a kind of file", path=target, advice=advice
         )
     if not kind.writer:

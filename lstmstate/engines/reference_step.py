@@ -1,7 +1,7 @@
-"""The step of an LSTM cell in plain equations, as every engine has to compute it.
+"""The step of an LSTM cell in plain equations, which the tests compare every engine with.
 
-It is slow, works out of place, and is run by tests alone. `x`, `c` and `m` are the input, the cell
-state and the output of the step before, one row for each sequence of the batch.
+It is for reading, and slow: no command runs it. `x`, `c` and `m` are the input, the cell state and
+the output of the step before, one row for each sequence of the batch.
 """
 
 from __future__ import annotations
