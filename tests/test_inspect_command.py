@@ -61,15 +61,6 @@ def without_escapes(text: str) -> list[str]:
     return re.sub(r"\x1b\[[0-9;]*m", "", text).split("\n")
 
 
-@pytest.mark.parametrize("columns", [60, 80])
-def test_values_fit_a_terminal(columns: int) -> None:
-    place = f"{SAMPLES}/v1_format:rnn/basic_lstm_cell/kernel"
-    shown = without_escapes(on_terminal(columns, place, "--slice", "0:2,:9"))
-    values = shown[shown.index("Values [2, 9]") + 1 : -1]
-    assert max(map(len, values)) <= columns
-    assert all(line.startswith("  ") for line in values)
-
-
 # ---- JSON
 
 
