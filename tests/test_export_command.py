@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ import lstmstate
 from lstmstate.exports.targets import TARGETS
 
 PEEPHOLES = SAMPLES / "peephole_flat"
+V1 = SAMPLES / "v1_format"
 KERNEL = "rnn/lstm_cell/kernel"
 
 
@@ -34,6 +36,24 @@ def test_gates_are_written_with_a_readme(shell: Shell, tmp_path: Path) -> None:
         assert found["rnn/lstm_cell/projection"].shape == (8, 5)
     text = (tmp_path / "g.npz.README.md").read_text()
     assert "The forget_bias 0.5 of `rnn/lstm_cell` is in the bias of its forget gate." in text
+
+
+def test_a_saved_state_goes_in_as_the_readme_shows(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shell("export", V1, "--to", "gates", "-o", "g.npz", code=0)
+    text = Path("g.npz.README.md").read_text()
+    command, line = re.findall(r"`(lstmstate convert .*?|state = dict.*?)`", text)
+    shell(*command.replace("STATE", str(V1)).split()[1:], code=0)
+    program = re.sub(r"state = \{\n.*?^\}", line, text, flags=re.DOTALL | re.MULTILINE)
+    program = program.partition("```python\n")[2].partition("```")[0]
+    names: dict[str, Any] = {}
+    exec(program.replace("zeros((1, 10, 3)", "ones((4, 10, 3)"), names)
+    with lstmstate.open_checkpoint(V1) as ckpt:
+        ran = ckpt.network().run(np.ones((4, 10, 3), np.float32), lstmstate.load_state(V1))
+    np.testing.assert_allclose(names["outputs"], ran[0], atol=2e-6)
+    np.testing.assert_allclose(names["state"]["c"], ran[1].c, atol=2e-6)
 
 
 def test_cells_that_a_program_does_not_have_leave_no_file(shell: Shell, tmp_path: Path) -> None:
@@ -58,7 +78,7 @@ def test_wrong_command_lines_are_refused(shell: Shell, words: list[str], problem
 
 
 def test_a_target_that_does_not_exist_is_named(shell: Shell, tmp_path: Path) -> None:
-    done = shell("export", SUNSPOTS, "--to", "caffe", "-o", tmp_path / "w.npz", code=3)
+    done = shell("export", SUNSPOTS, "--to", "caffe", "-o", tmp_path / "w.npz", code=2)
     assert "there is no target 'caffe'; pass one of arrays, gates" in error(done)
 
 
@@ -99,6 +119,14 @@ def test_values_are_printed(shell: Shell) -> None:
     assert shell.json("inspect", place, "--slice", "1,:2")["values"] == part.tolist()
     assert str(part) in shell("inspect", place, "--slice", "1,:2", code=0).out
     assert "values" not in shell.json("inspect", place)
+
+
+def test_values_of_a_scalar_and_of_one_half_of_a_pair_are_printed(shell: Shell) -> None:
+    found = shell.json("inspect", f"{V1}:global_step", "--slice", ":")
+    assert found["values"] == 0
+    with lstmstate.open_checkpoint(V1) as ckpt:
+        m = ckpt.variables["m_state"][:1]
+    assert shell.json("inspect", f"{V1}:m_state", "--slice", "0:1")["values"] == m.tolist()
 
 
 @pytest.mark.parametrize("words", [["inspect"], ["export", "--to", "arrays", "-o", "k.npz"]])

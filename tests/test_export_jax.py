@@ -144,10 +144,10 @@ def test_haiku_adds_one_to_the_forget_gate(tmp_path: Path, rng: Any) -> None:
     one = cell(rng, 4, 5, forget_bias=1.0)
     found = export(alone(one), "haiku", tmp_path / "w.npz")
     np.testing.assert_array_equal(found.content["lstm/linear/b"], one.bias)
-    assert "forget_bias" not in found.describe()
+    assert "The forget_bias 1 of `rnn/lstm_cell` is not in its weights" in found.describe()
     other = export(alone(one._replace(forget_bias=0.25)), "haiku", tmp_path / "other.npz")
     assert other.content["lstm/linear/b"][10] == np.float32(one.bias[10] + np.float32(-0.75))
-    assert "The forget_bias 0.25 of `rnn/lstm_cell` is in the bias" in other.describe()
+    assert "in the bias of its forget gate as -0.75, since the class adds 1." in other.describe()
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,13 @@ def test_names_of_one_cell_are_those_of_torch(tmp_path: Path, rng: Any) -> None:
 
 
 @pytest.mark.parametrize("to", ["torch", "torch-cell"])
+def test_the_program_imports_torch_once(tmp_path: Path, rng: Any, to: str) -> None:
+    made = export(alone(cell(rng, 3, 4)), to, tmp_path / "w.pt")
+    assert made.describe().count("import torch") == 1
+    assert made.check() < 2e-6
+
+
+@pytest.mark.parametrize("to", ["torch", "torch-cell"])
 def test_weights_in_hdf5_run_in_torch(tmp_path: Path, rng: Any, to: str) -> None:
     pytest.importorskip("h5py")
     assert difference(alone(cell(rng, 3, 4)), to, tmp_path / "w.h5") < 2e-6

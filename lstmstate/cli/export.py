@@ -25,10 +25,19 @@ Examples:
 """
 
 
+def _target(key: str) -> str:
+    """Return the key of a target."""
+    from lstmstate.exports.targets import target_of
+
+    return target_of(key).key
+
+
 class ExportOptions(Options):
     """The program to export for, and the file to write."""
 
-    to: str | None = option("The program that takes the weights; see --list.", metavar="TARGET")
+    to: str | None = option(
+        "The program that takes the weights; see --list.", _target, metavar="TARGET"
+    )
     output: str | None = option("The file to write.", metavar="OUT", flags="-o --output")
     patterns: tuple[str, ...] = option(
         "With --to arrays: only these variables; *, ? and [] as in a shell.",

@@ -141,7 +141,7 @@ class _Inspector:
         file, wanted = arrays_of(opened)
         found = contents(file, wanted, values=self._shown.stats or self._shown.verify)
         part = self._shown.slices
-        values = None if part is None else values_of(file, part)
+        values = None if part is None else values_of(opened, part)
         if self._common.as_json:
             storage = file.kind if opened.ckpt is None else opened.ckpt.format
             return state_document(path, storage, found, values)

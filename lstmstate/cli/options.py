@@ -81,6 +81,8 @@ def whole(text: str, least: int = 0, most: int | None = None) -> int:
 def slices(text: str) -> tuple[int | slice, ...]:
     """Return the part of an array: for each axis a number, or START:STOP:STEP."""
     found: list[int | slice] = []
+    if text.strip() == ":":
+        return ()  # all, also of a scalar
     for axis in text.split(","):
         parts = axis.split(":")
         try:

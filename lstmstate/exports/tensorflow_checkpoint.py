@@ -29,7 +29,7 @@ _PROGRAM = """\
 import os
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"  # TensorFlow 2 has the cells in tf_keras
-import tensorflow.compat.v1 as tf
+import tensorflow.compat.v1 as tf  # before 1.13: import tensorflow as tf
 
 LSTMCell, LSTMStateTuple = tf.nn.rnn_cell.LSTMCell, tf.nn.rnn_cell.LSTMStateTuple
 after = {{}}
@@ -53,6 +53,7 @@ with tf.Graph().as_default(), tf.Session() as session:
     outputs, state = session.run([outputs, after])
 """
 _MAPPED = """\
+    # In a release with the names of the file, Saver() alone restores it.
     variables = {{variable.op.name: variable for variable in tf.global_variables()}}
     names = {{  # the name in the file: the name here
 {names}\

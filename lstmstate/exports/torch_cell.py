@@ -39,5 +39,8 @@ def source(network: Network, path: str) -> str:
     """Return the program that runs it."""
     cell = only_cell(network, "torch.nn.LSTMCell")
     return _PROGRAM.format(
-        reading=reading(path), inputs=cell.input_size, units=cell.widths.c, dtype=cell.dtype
+        reading=reading(path, "torch"),
+        inputs=cell.input_size,
+        units=cell.widths.c,
+        dtype=cell.dtype,
     )

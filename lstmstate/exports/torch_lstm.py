@@ -55,7 +55,7 @@ def source(network: Network, path: str) -> str:
 import numpy as np
 import torch
 
-{reading(path)}
+{reading(path, "torch")}
 lstm = torch.nn.LSTM({", ".join(options)})
 lstm.load_state_dict({{name: torch.from_numpy(array) for name, array in weights.items()}})
 with torch.no_grad():

@@ -36,6 +36,11 @@ _BY_ENDING = {
 }
 
 
-def reading(path: str) -> str:
-    """Return the lines that put the arrays of a file into `weights`, by name."""
-    return _BY_ENDING.get(os.path.splitext(path)[1].lower(), _NPZ).format(path=path)
+def reading(path: str, imported: str = "") -> str:
+    """Return the lines that put the arrays of a file into `weights`, by name.
+
+    Args:
+        imported: a module that the program has imported before.
+    """
+    lines = _BY_ENDING.get(os.path.splitext(path)[1].lower(), _NPZ).format(path=path)
+    return lines.removeprefix(f"import {imported}\n\n")

@@ -122,13 +122,18 @@ class Export(NamedTuple):
             file.write(self.describe().encode())
         return [*paths, self.readme]
 
+    @property
+    def _endings(self) -> str:
+        """The endings that the name of the file may have."""
+        return " or ".join(f".{kind}" for kind in self.target.kinds)
+
     def _write_model(self, outputs: Outputs, content: bytes | ModelFiles) -> list[str]:
         path = self.path
         if not path.endswith(tuple(f".{kind}" for kind in self.target.kinds)):
             raise UnsupportedError(
                 f"expected the name of a file for {self.target.program}",
                 path=path,
-                advice=f"end the name in .{self.target.kinds[0]}",
+                advice=f"end the name in {self._endings}",
             )
         if isinstance(content, bytes):
             content = ModelFiles(content)
@@ -147,13 +152,12 @@ class Export(NamedTuple):
                 file.write(self.target.script(self.network).encode())
             path, kinds = f"{stem}.npz", ("npz",)
             paths.append(path)
-        endings = " or ".join(f".{kind}" for kind in kinds)
-        kind = kind_to_write(path, endings=endings)
+        kind = kind_to_write(path, endings=self._endings)
         if kind.key not in kinds:
             raise UnsupportedError(
                 f"{kind.words} has no place for the weights of {self.target.program}",
                 path=path,
-                advice=f"end the name in {endings}",
+                advice=f"end the name in {self._endings}",
             )
         if kind.key == CHECKPOINT:
             recorded = self.recorded
@@ -193,14 +197,16 @@ class Export(NamedTuple):
     def folded(self) -> list[str]:
         """A line for each constant that the weights have taken up, or leave to the program."""
         target, lines = self.target, []
-        place = (
-            "not in its weights: the class adds it"
-            if target.adds_to_f is None
-            else "in the bias of its forget gate"
-        )
         for cell in self.network.cells:
-            name = _code(cell.name or "the cell")
-            if cell.forget_bias != target.adds_to_f:
+            name, added, place = _code(cell.name or "the cell"), target.adds_to_f, ""
+            if added is None or cell.forget_bias == added != 0:
+                place = "not in its weights: the class adds it"
+            elif cell.forget_bias != added:
+                place = "in the bias of its forget gate"
+                if added:
+                    rest = f"{cell.forget_bias - added:g}"
+                    place += f" as {rest}, since the class adds {added:g}"
+            if place:
                 lines.append(f"The forget_bias {cell.forget_bias:g} of {name} is {place}")
             if target.has.coupled_gates:
                 continue
@@ -230,7 +236,9 @@ class Export(NamedTuple):
                 f"Exported by lstmstate {__version__} from {_code(self.prefix)}.",
                 "",
                 *(f"- {line}" for line in lines),
-                f"- State: the layout `{target.state}`, as `lstmstate convert` writes it.",
+                f"- State: the layout `{target.state}`. To begin with a saved one, write it with "
+                f"`lstmstate convert STATE --to {target.state} -o state.npz`, and put "
+                "`state = dict(numpy.load('state.npz'))` in place of the zeros.",
                 f"- `x` is [batch, time, {self.network.first.input_size}], and `state` has the "
                 "arrays of that layout; here both are zeros, for a batch of 1. The program leaves "
                 "`outputs` and the `state` after them.",

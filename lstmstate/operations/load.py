@@ -173,8 +173,14 @@ def refuse_several(file: StateFile) -> None:
         )
 
 
-def values_of(file: StateFile, slices: Slices) -> Array:
-    """Return a part of the only array of a file."""
+def values_of(opened: Opened, slices: Slices) -> Array:
+    """Return a part of the only array that a path names, of a pair in a checkpoint that one."""
+    file = opened.file
+    if file is None:
+        from lstmstate.model.saved_states import variables_as_arrays
+
+        assert opened.ckpt is not None
+        file = variables_as_arrays(opened.ckpt, opened.place)
     refuse_several(file)
     array = file.arrays[0]
     try:

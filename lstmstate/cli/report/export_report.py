@@ -34,8 +34,8 @@ def targets_document() -> Json:
 def targets_table(sheet: Sheet) -> None:
     """Print the programs that weights are exported for."""
     rows = [[row.key, row.program, _files(row), row.state, _takes(row)] for row in TARGETS]
-    columns: list[Column] = [(name, "left") for name in ("target", "program", "files", "state")]
-    sheet.table([*columns, ("takes", "words")], rows)
+    columns: list[Column] = [(name, "left") for name in ("program", "files", "state")]
+    sheet.table([("target", "lead"), *columns, ("takes", "words")], rows)
     kinds = ", ".join(f".{kind}" for kind in ARRAYS)
     sheet.line(f"  arrays: {kinds}; state: the layout of its state, as for convert")
 
