@@ -53,6 +53,9 @@ MEMBERS = Rate("members", 100_000)
 OBJECTS_OF_HDF5 = Rate("datasets and groups", 120_000)
 LINKS = Rate("links", 250_000)
 
+# Groups inside one another: each takes 7 kB while it is open. Scopes of variables are some 20 deep.
+MAX_GROUPS = 1000
+
 # Cells of a checkpoint: published ones have below a hundred.
 CELLS = Rate("cells", 20_000)
 
