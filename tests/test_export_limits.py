@@ -96,7 +96,7 @@ def test_names_that_are_one_in_a_file_are_refused(
     assert "; write an ." in error(done)
     assert list(tmp_path.iterdir()) == [source]
     for other in ("safetensors", "pt"):
-        shell("export", path, "--to", "arrays", "-o", tmp_path / f"all.{other}")
+        shell("export", path, "--to", "arrays", "-o", tmp_path / f"all.{other}", code=0)
 
 
 def test_a_name_with_brackets_is_that_name(shell: Shell, tmp_path: Path) -> None:
@@ -136,5 +136,5 @@ def test_the_longest_names_are_written_and_read(shell: Shell, tmp_path: Path, en
     done = shell("export", path, "--to", "arrays", "-o", target, code=3 if ending == "npz" else 0)
     if ending == "npz":
         assert "its name is too long for an .npz; write an .h5 or .safetensors" in error(done)
-        shell("export", path, "--to", "arrays", "--variable", name[:-5], "-o", target)
+        shell("export", path, "--to", "arrays", "--variable", name[:-5], "-o", target, code=0)
     assert name[:-5] in shell("inspect", target).out
