@@ -192,6 +192,10 @@ TORCH_PICKLE = Rate("bytes of the pickle", 64 * MIB)
 SAFETENSORS_HEADER = Rate("bytes of the header", 16 * MIB)
 MAX_SAFETENSORS_PARTS = 1_200_000
 
+# Each name in it has a colon behind it, and perhaps one in it; it takes 250 bytes in memory, and a
+# tensor has four. A file has up to 100,000 tensors, and the names of the cells of a state.
+MAX_SAFETENSORS_NAMES = 600_000
+
 # States of up to this size are read by `inspect` for their ranges without being asked.
 LOOKED_AT_BYTES = 256 * MIB
 
