@@ -83,7 +83,7 @@ def model(network: Network, path: str) -> bytes | ModelFiles:
 
 
 def _refuse_name(path: str) -> None:
-    """Refuse a name that is no place of data for ONNX: it leads elsewhere, or is not UTF-8."""
+    """Refuse a name that ONNX does not take for data: with `..`, a backslash, or not UTF-8."""
     name = os.path.basename(path)
     if ".." in name or "\\" in name or name != name.encode("utf-8", "replace").decode():
         raise UnsupportedError(

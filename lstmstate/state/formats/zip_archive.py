@@ -53,7 +53,7 @@ def open_archive(source: ByteSource) -> zipfile.ZipFile:
 
 
 def _refuse_other_ends(end: bytes, at: int, size: int) -> None:
-    """Refuse an archive in which zipfile could find another directory than is looked at here."""
+    """Refuse an archive with another directory for zipfile than the one read here."""
     comment = int.from_bytes(end[at + _COMMENT :][:2], "little")
     is_sound = at < 0 or at + _COMMENT + 2 + comment == len(end)
     locator = end[max(at - _LOCATOR_BYTES, 0) : max(at, 0)]
