@@ -53,6 +53,9 @@ MEMBERS = Rate("members", 100_000)
 OBJECTS_OF_HDF5 = Rate("datasets and groups", 120_000)
 LINKS = Rate("links", 250_000)
 
+# Groups inside one another: each takes 7 kB while it is open. Scopes of variables are some 20 deep.
+MAX_GROUPS = 1000
+
 # Cells of a checkpoint: published ones have below a hundred.
 CELLS = Rate("cells", 20_000)
 
@@ -188,6 +191,10 @@ TORCH_PICKLE = Rate("bytes of the pickle", 64 * MIB)
 # bracket, a brace or a comma begins, takes some 130 bytes in memory; a tensor has up to ten.
 SAFETENSORS_HEADER = Rate("bytes of the header", 16 * MIB)
 MAX_SAFETENSORS_PARTS = 1_200_000
+
+# Each name in it has a colon behind it, and perhaps one in it; it takes 250 bytes in memory, and a
+# tensor has four. A file has up to 100,000 tensors, and the names of the cells of a state.
+MAX_SAFETENSORS_NAMES = 600_000
 
 # States of up to this size are read by `inspect` for their ranges without being asked.
 LOOKED_AT_BYTES = 256 * MIB

@@ -95,7 +95,8 @@ def test_names_that_are_one_in_a_file_are_refused(
     assert problem.partition(": ")[2] in error(done)
     assert "; write an ." in error(done)
     assert list(tmp_path.iterdir()) == [source]
-    shell("export", path, "--to", "arrays", "-o", tmp_path / "all.safetensors", code=0)
+    for other in ("safetensors", "pt"):
+        shell("export", path, "--to", "arrays", "-o", tmp_path / f"all.{other}", code=0)
 
 
 def test_a_name_with_brackets_is_that_name(shell: Shell, tmp_path: Path) -> None:
@@ -125,3 +126,15 @@ def test_a_check_allows_for_rounding_that_cells_amplify(tmp_path: Path, rng: Any
     made = export(alone(wild), "gates", tmp_path / "wild.npz")
     assert made.check() > 2e-6 and made.allows(made.check())
     assert not made.allows(1e-3) and not made.allows(float("inf"))
+
+
+@pytest.mark.parametrize("ending", ["npz", "h5", "pt", "safetensors"])
+def test_the_longest_names_are_written_and_read(shell: Shell, tmp_path: Path, ending: str) -> None:
+    name = "n" * (limits.MAX_NAME_BYTES - 1)
+    path = checkpoint(str(tmp_path / "m.ckpt"), {name: numbers(2, 3), name[:-5]: numbers(2, 3)})
+    target = tmp_path / f"all.{ending}"
+    done = shell("export", path, "--to", "arrays", "-o", target, code=3 if ending == "npz" else 0)
+    if ending == "npz":
+        assert "its name is too long for an .npz; write an .h5 or .safetensors" in error(done)
+        shell("export", path, "--to", "arrays", "--variable", name[:-5], "-o", target, code=0)
+    assert name[:-5] in shell("inspect", target).out

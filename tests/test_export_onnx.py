@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -285,6 +286,25 @@ def test_both_files_of_a_model_are_published_or_none(
     with pytest.raises(LstmstateError, match=r"m\.onnx\.data: this file exists already"):
         export(alone(cell(rng, 4, 16)), "onnx", tmp_path / "m.onnx")
     assert [one.name for one in tmp_path.iterdir()] == ["m.onnx.data"]
+
+
+@pytest.mark.parametrize("name", ["a..b.onnx", "a\\b.onnx", "\udcff.onnx"])
+def test_names_that_no_model_can_refer_to_are_refused(
+    tmp_path: Path, rng: Rng, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(onnx_model, "_IN_MODEL_BYTES", 0)
+    with pytest.raises(UnsupportedError, match="cannot refer to its weights; give the output"):
+        export(alone(cell(rng, 4, 16)), "onnx", tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_for_temporary_files_that_is_missing_is_an_error(
+    tmp_path: Path, rng: Rng, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_model, "_IN_MODEL_BYTES", 0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(LstmstateError, match="no temporary file .* set TMPDIR to a folder"):
+        export(alone(cell(rng, 4, 16)), "onnx", tmp_path / "m.onnx")
 
 
 def test_a_missing_package_is_named(rng: Rng, monkeypatch: pytest.MonkeyPatch) -> None:

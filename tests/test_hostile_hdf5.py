@@ -11,8 +11,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from work import few_lines
 
-from lstmstate import LSTMState, load_state, save_state
+from lstmstate import LSTMState, limits, load_state, save_state
 from lstmstate.errors import LstmstateError
 from lstmstate.files.reader import ByteSource
 from lstmstate.state.formats import hdf5_reader, hdf5_writer
@@ -152,3 +153,42 @@ def test_few_objects_are_open_while_a_file_is_written(tmp_path: Path, *, compres
         }
         assert np.array_equal(file["7/w"], VALUES.ravel()[:32].reshape(4, 8))
         assert (file["7/w"].compression == "gzip") == compress
+
+
+def test_a_name_with_a_slash_leads_to_no_other_file(tmp_path: Path) -> None:
+    """The library would follow `a`, a link to another file, on its way to `a/x`."""
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_layout(h5py.h5d.COMPACT)  # its values are not read by position
+    with h5py.File(tmp_path / "secret.h5", "w") as file:
+        space, kind = h5py.h5s.create_simple((1, 4)), h5py.h5t.NATIVE_DOUBLE
+        found = h5py.h5d.create(file.id, b"x", kind, space, plan)
+        found.write(h5py.h5s.ALL, h5py.h5s.ALL, VALUES[:1, :4].copy())
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["a"] = h5py.ExternalLink(str(tmp_path / "secret.h5"), "/")
+        file["a!x"] = file["c"] = file["m"] = np.zeros((1, 4))
+    path.write_bytes(path.read_bytes().replace(b"a!x", b"a/x"))
+    with pytest.raises(LstmstateError, match="a name in it has a slash"):
+        load_state(path)
+
+
+def test_groups_nested_too_deeply_are_neither_written_nor_read(tmp_path: Path) -> None:
+    name = "a/" * limits.MAX_GROUPS + "c"
+    path = tmp_path / "a.h5"
+    path.touch()
+
+    def write(*names: str) -> None:
+        plans = [PlannedArray(name, (1, 4), np.dtype("f8")) for name in names]
+        writer = hdf5_writer.Hdf5Writer(Destination(str(path), str(path), plans, None))
+        for plan in plans:
+            writer.write(plan.name, 0, VALUES[:1, :4].copy())
+        writer.finish()
+
+    with few_lines(50 * limits.MAX_GROUPS), pytest.raises(LstmstateError, match="1,000 groups"):
+        write("a/" + name)
+    write(name, name[:-1] + "m")
+    assert isinstance(load_state(path), LSTMState)
+    with h5py.File(path, "w") as file:
+        file["a/" + name] = VALUES
+    with pytest.raises(LstmstateError, match="1,000 groups"):
+        load_state(path)

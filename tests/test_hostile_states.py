@@ -167,6 +167,30 @@ def test_long_extra_fields_are_refused(
             load_state(tmp_path / "a.npz")
 
 
+@pytest.mark.parametrize("how", ["a second end", "a comment", "no record", "another record"])
+def test_long_extra_fields_are_found_where_zipfile_finds_them(tmp_path: Path, how: str) -> None:
+    data = io.BytesIO()
+    np.save(data, np.zeros((2, 3), np.float32))
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        for name in "cm":
+            archive.writestr(f"{name}.npy", data.getvalue())
+            archive.infolist()[-1].extra = b"FB" + (256).to_bytes(2, "little") + bytes(256)
+            archive.infolist()[-1].comment = bytes(76)
+    whole = bytearray((tmp_path / "a.npz").read_bytes())
+    end = len(whole) - 22
+    if how == "a second end":
+        whole[end + 16 : end + 20] = b"PK\5\6"  # in the place of the directory
+    elif how == "a comment":
+        whole[end + 20 : end + 22] = b"\1\0"  # which is not there
+    else:  # an end of ZIP64 in the comment of the last member
+        whole[end - 20 : end - 16] = b"PK\6\7"
+    if how == "another record":
+        whole[end - 76 : end - 72] = b"PK\6\6"
+        whole[end - 36 : end - 28] = bytes(8)  # its directory is empty
+    (tmp_path / "a.npz").write_bytes(whole)
+    refused(tmp_path / "a.npz", "the end of the archive is damaged")
+
+
 def test_too_many_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MEMBERS", limits.Rate("members", 3))
     np.savez(tmp_path / "a.npz", c=np.ones((1, 2)), m=np.ones((1, 2)), lr=np.ones(1))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from commands import Shell
 from states import state_of
+from work import little_memory
 
 from lstmstate import convert, load_state, save_state
 from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError
@@ -174,6 +175,14 @@ def test_a_long_header_of_brackets_is_bounded(tmp_path: Path) -> None:
         load_state(put(tmp_path / "b.safetensors", brackets.replace(b"]}", b"]," * 700_000)))
     with pytest.raises(UnsupportedError, match="too long"):
         load_state(put(tmp_path / "c.safetensors", b"{" + b" " * (17 << 20)))
+
+
+def test_a_long_header_of_names_is_refused_before_it_is_parsed(tmp_path: Path) -> None:
+    """Each takes 250 bytes of memory."""
+    names = b"{%b}" % b",".join(b'"%d":1' % number for number in range(600_001))
+    path = put(tmp_path / "a.safetensors", names)
+    with little_memory(120), pytest.raises(UnsupportedError, match="more names"):
+        load_state(path)
 
 
 def test_files_cut_short_at_every_byte_are_refused(tmp_path: Path) -> None:

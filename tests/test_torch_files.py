@@ -233,6 +233,26 @@ def test_more_tensors_are_read_from_a_larger_file(
     assert len(open_file(ByteSource(str(tmp_path / "a.pt"))).arrays) == 200
 
 
+def test_half_of_the_instructions_can_number_values(tmp_path: Path) -> None:
+    """The memo would take 100 bytes for each; a value is there before its number."""
+    most = limits.TORCH_OPCODES.most // 2
+    for number in (most, most + 200):
+        with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
+            archive.writestr("a/data.pkl", b"\x80\x02}r%b." % number.to_bytes(4, "little"))
+        if number == most:
+            open_file(ByteSource(str(tmp_path / "a.pt")))
+            continue
+        with pytest.raises(CorruptError, match="beyond their count"):
+            open_file(ByteSource(str(tmp_path / "a.pt")))
+
+
+def test_an_instruction_takes_few_steps(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02%bN." % (b"}" * 100_000))
+    with few_lines(850_000):
+        open_file(ByteSource(str(tmp_path / "a.pt")))
+
+
 def damage_data(data: bytes) -> bytes:
     at = data.index(VALUES.tobytes())
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]

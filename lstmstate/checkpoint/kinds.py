@@ -173,7 +173,8 @@ def identify(source: ByteSource) -> FileKind:
         if start[offset : offset + len(signature)] == signature:
             return kind
     if start[:4] == b"PK\x03\x04":
-        name = start[30 : 30 + int.from_bytes(start[26:28], "little")]
+        length = int.from_bytes(start[26:28], "little")
+        name = source.read(30, min(length, source.size - 30), "the name of a member")
         return next((kind for pattern, kind in _ZIPS if re.fullmatch(pattern, name)), _ZIP)
     return _text(start) or _binary(start, source.size) or _protobuf(start, source.size) or UNKNOWN
 

@@ -28,7 +28,7 @@ from lstmstate.engines.expressible import missing_parts
 from lstmstate.engines.gate_weights import gate_weights
 from lstmstate.engines.numpy_functions import LEAK
 from lstmstate.engines.onnx_graph import DIRECTIONS, OPERATOR, lstm_node
-from lstmstate.errors import MissingExtraError, UnsupportedError, printable
+from lstmstate.errors import LstmstateError, MissingExtraError, UnsupportedError, printable
 from lstmstate.exports.model_files import DataFile, ModelFiles
 from lstmstate.state.layouts import LAYOUTS
 
@@ -59,7 +59,10 @@ def model(network: Network, path: str) -> bytes | ModelFiles:
             "an ONNX model needs onnx, not installed here", advice="pip install 'lstmstate[onnx]'"
         ) from error
     nbytes = sum(_nbytes(cell) for cell in network.cells)
-    weights = _Weights(f"{path}{_DATA}" if nbytes > _IN_MODEL_BYTES else None)
+    is_large = nbytes > _IN_MODEL_BYTES
+    if is_large:
+        _refuse_name(path)
+    weights = _Weights(f"{path}{_DATA}" if is_large else None)
     written: bytes = helper.make_model(
         _Model(network, weights).graph,
         producer_name="lstmstate",
@@ -69,8 +72,25 @@ def model(network: Network, path: str) -> bytes | ModelFiles:
     if weights.file is None:
         checker.check_model(written, full_check=True)
         return written
-    _check_files(written, weights.file)
+    try:
+        _check_files(written, weights.file)
+    except OSError as error:
+        raise LstmstateError(
+            f"no temporary file can be written to check the model ({error.strerror or error})",
+            advice="set TMPDIR to a folder with room",
+        ) from None
     return ModelFiles(written, weights.file)
+
+
+def _refuse_name(path: str) -> None:
+    """Refuse a name that ONNX does not take for data: with `..`, a backslash, or not UTF-8."""
+    name = os.path.basename(path)
+    if ".." in name or "\\" in name or name != name.encode("utf-8", "replace").decode():
+        raise UnsupportedError(
+            "a model of this name cannot refer to its weights",
+            path=path,
+            advice="give the output another name",
+        )
 
 
 def _check_files(written: bytes, data: DataFile) -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _ALIGNED = 64  # NumPy pads headers so that the values can be mapped
 _READABLE = 9_000  # NumPy refuses headers of more than 10,000 characters
 _OTHER_MEMBERS = 4  # of an archive: the metadata; those of torch
+_LONGEST_NAME = 0xFFFF  # bytes: a member of an archive counts them in 16 bits
 _COPIED = 1 << 20  # bytes at a time
 
 
@@ -223,19 +224,24 @@ class NpzWriter(ArrayWriter):
 
         super().__init__(to)
         refuse_more(limits.MEMBERS, len(self.plans) + _OTHER_MEMBERS)
-        for plan in self.plans:
-            other = f"{plan.name}{SUFFIX}"
-            if other in self._numbers:
-                raise UnsupportedError(
-                    f"NumPy cannot distinguish this array and {printable(other)} in an .npz",
-                    tensor=plan.name,
-                    advice="write an .h5 or .safetensors",
-                )
+        self._refuse_names()
         self._turn = 0
         self._member: IO[bytes] | None = None  # the one whose turn it is, once it is begun
         self._held: dict[int, Array] = {}
         self._spool = Spool(self.plans, to.target)
         self._archive = zipfile.ZipFile(to.path, "w")
+
+    def _refuse_names(self) -> None:
+        """Refuse the names that no archive has, or NumPy would not find in it."""
+        for plan in self.plans:
+            other, problem = f"{plan.name}{SUFFIX}", ""
+            if other in self._numbers:
+                problem = f"NumPy cannot distinguish this array and {printable(other)} in an .npz"
+            elif len(other.encode("utf-8", "surrogateescape")) > _LONGEST_NAME:
+                problem = "its name is too long for an .npz"
+            if problem:
+                advice = "write an .h5 or .safetensors"
+                raise UnsupportedError(problem, tensor=plan.name, advice=advice)
 
     def abandon(self) -> None:
         for file in (self._member, self._archive):

@@ -204,6 +204,8 @@ def _walk(file: h5py.File, source: ByteSource) -> Iterator[Hdf5Array]:
     while way:
         prefix, group, keys = way[-1]
         for key in keys:
+            if b"/" in key:  # the library would take it for a way, on which links are followed
+                raise CorruptError("a name in it has a slash")
             place = prefix + key
             names += len(place)
             if names > limits.MAX_NAMES_BYTES:
@@ -219,6 +221,10 @@ def _walk(file: h5py.File, source: ByteSource) -> Iterator[Hdf5Array]:
             source.budget.spend(limits.OBJECTS_OF_HDF5)
             found = h5py.h5o.open(group, key)  # takes longer than all before
             if isinstance(found, h5py.h5g.GroupID):
+                if len(way) > limits.MAX_GROUPS:
+                    raise UnsupportedError(
+                        f"it has more than {limits.MAX_GROUPS:,} groups in one another"
+                    )
                 way.append((place + b"/", found, iter(found)))
                 break
             elif isinstance(found, h5py.h5d.DatasetID):

@@ -10,7 +10,7 @@ import io
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lstmstate import limits
 from lstmstate.errors import LstmstateError, UnsupportedError, is_fault, printable
@@ -29,26 +29,30 @@ _CHUNK_BYTES = 1 << 20  # of a compressed dataset: the size of the library's cac
 
 
 def _refuse_paths(names: Sequence[str]) -> None:
-    """Refuse names that lead to one place, as a//b and a/b do, or below a dataset."""
-    paths = {name: tuple(filter(None, name.split("/"))) for name in names}
-    owners: dict[tuple[str, ...], str] = {}
-    for name, path in paths.items():
+    """Refuse names that lead to one place, as a//b and a/b do, or below a dataset; and too many."""
+    root: dict[str, Any] = {}  # of each part of a path its group, or the name of its array
+    groups = 0
+    paths = {name: list(filter(None, name.split("/"))) for name in names}
+    for name, path in sorted(paths.items(), key=lambda item: len(item[1])):
+        place: Any = root
+        problem = ""
         if name.endswith("/") or not path or "." in name.split("/"):
             problem = "an HDF5 file has no array of this name"
-        elif path in owners:
-            problem = f"an HDF5 file has one place for this array and {printable(owners[path])}"
-        else:
-            owners[path] = name
-            continue
-        raise UnsupportedError(problem, tensor=name, advice=_OTHER)
-    for name, path in paths.items():
-        above = next((owners[path[:n]] for n in range(1, len(path)) if path[:n] in owners), None)
-        if above is not None:
-            raise UnsupportedError(
-                f"an HDF5 file has no place below the array {printable(above)}",
-                tensor=name,
-                advice=_OTHER,
-            )
+        elif len(path) - 1 > limits.MAX_GROUPS:
+            problem = f"its name has more than {limits.MAX_GROUPS:,} groups in one another"
+        for part in () if problem else path[:-1]:
+            groups += part not in place
+            place = place.setdefault(part, {})
+            if isinstance(place, str):
+                problem = f"an HDF5 file has no place below the array {printable(place)}"
+                break
+        if not problem and path[-1] in place:
+            other = printable(place[path[-1]])
+            problem = f"an HDF5 file has one place for this array and {other}"
+        if problem:
+            raise UnsupportedError(problem, tensor=name, advice=_OTHER)
+        place[path[-1]] = name
+        refuse_more(limits.OBJECTS_OF_HDF5, len(names) + groups)
 
 
 class Hdf5Writer(ArrayWriter):
@@ -58,8 +62,6 @@ class Hdf5Writer(ArrayWriter):
         import h5py
 
         super().__init__(to)
-        places = {name[:at] for name in self._numbers for at, c in enumerate(name) if c == "/"}
-        refuse_more(limits.OBJECTS_OF_HDF5, len({*places, *self._numbers}))
         self._line = to.metadata.line() if to.metadata is not None else None
         if self._line is not None and len(self._line) > _LONGEST_ATTRIBUTE:
             raise UnsupportedError(

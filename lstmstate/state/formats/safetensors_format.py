@@ -52,6 +52,8 @@ def open_file(source: ByteSource) -> StateFile:
     header = source.read(_LENGTH, length, "the header")
     if sum(map(header.count, (b"[", b"{", b","))) > limits.MAX_SAFETENSORS_PARTS:
         raise UnsupportedError("its header has more parts than that of any file of tensors")
+    if header.count(b":") > limits.MAX_SAFETENSORS_NAMES:
+        raise UnsupportedError("its header has more names than that of any file of tensors")
     entries = _parse(header)
     metadata = entries.pop(_METADATA, {})
     source.budget.spend(limits.MEMBERS, len(entries))

@@ -9,10 +9,10 @@ torch/_utils.py of PyTorch 2.13.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum, auto
 from struct import unpack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lstmstate import limits
 from lstmstate.checkpoint import dtypes
@@ -69,6 +69,8 @@ _NAMES: Mapping[tuple[str, str], object] = {
 class _Items(list[tuple[object, object]]):
     """The items of a dict, in a list: comparing keys of a stranger can take long."""
 
+    __slots__ = ()
+
 
 class _Reference(NamedTuple):
     """A reference to a storage, by its persistent id."""
@@ -79,28 +81,21 @@ class _Reference(NamedTuple):
 class _Machine(Machine):
     """The machine for pickles that have dicts, floats and persistent ids."""
 
-    def carry_out(self, code: bytes) -> None:
-        """Carry out one instruction."""
-        match code:
-            case b"}":
-                self.stack.append(_Items())
-            case b"s":
-                self._set(self.last(2))
-            case b"u":
-                self._set(self.pop_to_mark())
-            case b"G":
-                self.stack.append(unpack(">d", self.take(8))[0])
-            case b"Q":
-                self.stack.append(_Reference(self.pop()))
-            case _:
-                super().carry_out(code)
-
-    def _set(self, values: tuple[object, ...]) -> None:
+    def set(self, values: tuple[object, ...]) -> object:
+        """Return a dict with more items."""
         target = self.pop()
         if not isinstance(target, _Items) or len(values) % 2:
             raise damaged("it sets items of a value that is not a dict")
         target.extend(zip(values[::2], values[1::2], strict=True))
-        self.stack.append(target)
+        return target
+
+    own: ClassVar[Mapping[bytes, Callable[[Any], object]]] = {
+        b"}": lambda _: _Items(),
+        b"s": lambda machine: machine.set(machine.last(2)),
+        b"u": lambda machine: machine.set(machine.pop_to_mark()),
+        b"G": lambda machine: unpack(">d", machine.take(8))[0],
+        b"Q": lambda machine: _Reference(machine.pop()),
+    }
 
     def call(self) -> object:
         """Return a new dict, or a placeholder for the result of another call."""

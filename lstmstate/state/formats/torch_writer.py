@@ -39,6 +39,9 @@ class TorchWriter(TensorWriter, NpzWriter):
         self._add(PICKLE, program)
         self._add(BYTE_ORDER, b"little")
 
+    def _refuse_names(self) -> None:
+        """All names are in the pickle, and those of members are numbers."""
+
     def _pickle(self, *, as_tuple: bool) -> bytes:
         """Return the program that makes the tensors."""
         tensors = [

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the same input makes the same bytes, whenever
 # The end record of an archive (APPNOTE.TXT 4.3.16): 22 bytes and a comment of 64 KiB at most.
-_TOTAL, _SIZE = 10, 12  # the offsets of the number of entries in it, and of their bytes
+# The offsets of the number of entries in it, of their bytes, and of the length of the comment.
+_TOTAL, _SIZE, _COMMENT = 10, 12, 20
 _IN_ZIP64 = 0xFFFF  # the number is in another record
 # Before it, where it is there: the end record of ZIP64, and the place of that (4.3.14, 4.3.15).
 _ZIP64_BYTES, _LOCATOR_BYTES, _ZIP64_SIZE = 76, 20, 40
@@ -38,6 +39,7 @@ def open_archive(source: ByteSource) -> zipfile.ZipFile:
     size = min(source.size, _END_BYTES)
     end = source.read(source.size - size, size, "the end of the archive")
     at = end.rfind(b"PK\5\6")
+    _refuse_other_ends(end, at, source.size)
     _refuse_long_extras(source, end, at)
     archive = zipfile.ZipFile(source.file())
     source.budget.spend(limits.MEMBERS, len(archive.infolist()))
@@ -48,6 +50,20 @@ def open_archive(source: ByteSource) -> zipfile.ZipFile:
     if total not in (len(names), _IN_ZIP64):
         raise CorruptError("the directory of the archive is damaged: members are missing")
     return archive
+
+
+def _refuse_other_ends(end: bytes, at: int, size: int) -> None:
+    """Refuse an archive with another directory for zipfile than the one read here."""
+    comment = int.from_bytes(end[at + _COMMENT :][:2], "little")
+    is_sound = at < 0 or at + _COMMENT + 2 + comment == len(end)
+    locator = end[max(at - _LOCATOR_BYTES, 0) : max(at, 0)]
+    if locator.startswith(b"PK\6\7"):
+        record = at - _ZIP64_BYTES
+        place = int.from_bytes(locator[8:16], "little")
+        is_sound &= end.startswith(b"PK\6\6", max(record, 0))
+        is_sound &= place == size - len(end) + record
+    if not is_sound:
+        raise CorruptError("the end of the archive is damaged")
 
 
 def _refuse_long_extras(source: ByteSource, end: bytes, at: int) -> None:
