@@ -271,6 +271,5 @@ def test_a_fed_value_makes_an_export_and_a_state(shell: Shell, tmp_path: Path) -
     made = lstmstate.export(prefix, tmp_path / "p.npz", to="gates", feeds={"done": 0})
     assert "The graph was read with `done = 0`." in Path(made.paths[-1]).read_text()
     target = tmp_path / "s.npz"
-    assert "--feed NAME=VALUE" in shell("state", prefix, "--zeros", "-o", target, code=3).err
-    shell("state", prefix, "--zeros", "-o", target, "--feed", "done=0", code=0)
+    shell("state", prefix, "--zeros", "-o", target, code=0)  # needs the widths alone
     assert lstmstate.load_state(target).c.shape == (1, UNITS)
