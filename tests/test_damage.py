@@ -341,7 +341,7 @@ checkpoint_states = st.one_of(
 )
 
 
-@settings(steady, max_examples=60)
+@settings(steady, max_examples=25)
 @given(
     st.one_of(
         st.tuples(st.sampled_from(NAMES.split()), anything),

@@ -44,8 +44,8 @@ def test_a_saved_state_goes_in_as_the_readme_shows(
     monkeypatch.chdir(tmp_path)
     shell("export", V1, "--to", "gates", "-o", "g.npz", code=0)
     text = Path("g.npz.README.md").read_text()
-    command, line = re.findall(r"`(lstmstate convert .*?|state = dict.*?)`", text)
-    shell(*command.replace("STATE", str(V1)).split()[1:], code=0)
+    command, line = re.findall(r"`(lstmstate.convert.*?|state = dict.*?)`", text)
+    exec(command.replace("STATE", str(V1)), {"lstmstate": lstmstate})
     program = re.sub(r"state = \{\n.*?^\}", line, text, flags=re.DOTALL | re.MULTILINE)
     program = program.partition("```python\n")[2].partition("```")[0]
     names: dict[str, Any] = {}

@@ -28,7 +28,7 @@ SAMPLES = (
     "saved_model",
 )
 # All of them take some minutes: LSTMSTATE_MUTANTS=1 tries them; the default is a sample.
-EVERY = 1 if os.environ.get("LSTMSTATE_MUTANTS") else 12
+EVERY = 1 if os.environ.get("LSTMSTATE_MUTANTS") else 24
 
 
 def mutated(path: str, mutant: Mutant) -> LSTMCheckpoint:

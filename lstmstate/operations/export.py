@@ -237,7 +237,7 @@ class Export(NamedTuple):
                 "",
                 *(f"- {line}" for line in lines),
                 f"- State: the layout `{target.state}`. To begin with a saved one, write it with "
-                f"`lstmstate convert STATE --to {target.state} -o state.npz`, and put "
+                f"`lstmstate.convert('STATE', 'state.npz', layout='{target.state}')`, and put "
                 "`state = dict(numpy.load('state.npz'))` in place of the zeros.",
                 f"- `x` is [batch, time, {self.network.first.input_size}], and `state` has the "
                 "arrays of that layout; here both are zeros, for a batch of 1. The program leaves "
