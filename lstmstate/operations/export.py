@@ -461,7 +461,7 @@ def export(
         output: the file; the README is next to it.
         to: the program: 'torch', 'keras', 'onnx', …; 'arrays' for variables as they are.
         cell, stack: the part of the checkpoint; the only one by default.
-        variable: of 'arrays', the names of some, with *, ? and [] as in a shell.
+        variable: of 'arrays', the names of some, or patterns as in a shell.
         slices: of 'arrays', this part of each, such as np.s_[0, :5].
         check: whether to run the export in its program, and to compare the results.
         compress: whether to compress the file of 'arrays'.
