@@ -493,9 +493,9 @@ def test_stdout_leaves_no_temporary_file(flat: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "number", "count"),
     [
-        *(("convert", number, 15) for number in (signal.SIGINT, signal.SIGKILL)),
-        *(("convert", number, 5) for number in (signal.SIGTERM, signal.SIGHUP)),
-        *(("run", number, 6) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)),
+        *(("convert", number, 8) for number in (signal.SIGINT, signal.SIGKILL)),
+        *(("convert", number, 4) for number in (signal.SIGTERM, signal.SIGHUP)),
+        *(("run", number, 4) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)),
     ],
 )
 def test_killed_at_any_moment_the_target_is_old_or_new(

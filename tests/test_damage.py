@@ -41,7 +41,7 @@ from lstmstate.checkpoint.graph import read_meta, read_saved_model
 from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError
 
 MAX_LINES = 20_000  # executed for one file of less than 2 KB; five times the lines for whole files
-DAMAGES = 240  # of each specimen
+DAMAGES = 150
 
 steady = settings(
     derandomize=True,
