@@ -9,8 +9,6 @@
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
-
 __all__ = [
     "AmbiguousError",
     "CorruptError",
@@ -66,6 +64,7 @@ if TYPE_CHECKING:
     from lstmstate.operations.state_files import concat, convert, load_state, save_state, split
     from lstmstate.operations.verify import verify
     from lstmstate.state.state import LSTMState, StackState
+    from lstmstate.version import __version__ as __version__
 
 # Names are imported when they are first used, so that `import lstmstate` costs nothing.
 _MODULES = {
@@ -80,6 +79,7 @@ _MODULES = {
     "lstmstate.operations.state_files": ("concat", "convert", "load_state", "save_state", "split"),
     "lstmstate.operations.verify": ("verify",),
     "lstmstate.state.state": ("LSTMState", "StackState"),
+    "lstmstate.version": ("__version__",),
 }
 # The commands with another name here.
 _COMMANDS = {"diff": "compare", "inspect": "open_checkpoint"}

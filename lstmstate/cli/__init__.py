@@ -125,9 +125,9 @@ def _run(arguments: list[str]) -> int:
     elif name in ("-h", "--help"):
         print(HELP)
     elif name in ("-V", "--version"):
-        from importlib.metadata import version
+        from lstmstate.version import __version__
 
-        print(f"lstmstate {version('lstmstate')}")
+        print(f"lstmstate {__version__}")
     elif not name:
         print(HELP, file=sys.stderr)
         return USAGE

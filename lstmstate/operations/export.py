@@ -50,6 +50,7 @@ from lstmstate.state.formats.array_writer import PlannedArray, open_writer
 from lstmstate.state.formats.checkpoint_arrays import write_arrays
 from lstmstate.state.formats.registry import kind_to_write
 from lstmstate.state.layouts import LAYOUTS, to_arrays
+from lstmstate.version import __version__
 
 _TRIAL = (2, 7)  # batch and steps of a check
 _TOLERANCE = 2e-6  # of a check
@@ -218,8 +219,6 @@ class Export(NamedTuple):
 
     def describe(self) -> str:
         """Return the text of the README."""
-        from lstmstate import __version__
-
         cells, target, content = self.network.cells, self.target, self.content
         names = ", ".join(_code(cell.name or "/") for cell in cells)
         lines = [f"{line}." for line in self.folded]
