@@ -232,6 +232,16 @@ def test_a_notebook_shows_cells_with_their_names_escaped(tmp_path: Path) -> None
     assert ckpt.cells["a<b/lstm_cell"]._repr_html_() in html
 
 
+@pytest.mark.parametrize("shown", [lstmstate.LSTMCell, lstmstate.LSTMStack])
+def test_the_fields_for_type_checkers_are_those_of_the_info(shown: Any) -> None:
+    listed = dict(shown.__annotations__)
+    info = getattr(lstmstate, listed.pop("info"))
+    assert listed
+    for name, kind in listed.items():
+        assert hasattr(info, name), name
+        assert info.__annotations__.get(name, kind) == kind, name
+
+
 # ---- parameters
 
 

@@ -128,6 +128,17 @@ def test_a_check_allows_for_rounding_that_cells_amplify(tmp_path: Path, rng: Any
     assert not made.allows(1e-3) and not made.allows(float("inf"))
 
 
+def test_a_check_of_float16_allows_for_no_more_than_its_digits(tmp_path: Path, rng: Any) -> None:
+    calm = cell(rng, 8, 8)
+    wild = calm._replace(recurrent=60 * calm.recurrent, kernel=60 * calm.kernel)
+    half = wild._replace(
+        **{name: getattr(wild, name).astype("f2") for name in ("kernel", "recurrent", "bias")}
+    )
+    made = export(alone(half), "gates", tmp_path / "half.npz")
+    assert made.network.dtype == "f2"
+    assert made.allows(3e-3) and not made.allows(5e-3)
+
+
 @pytest.mark.parametrize("ending", ["npz", "h5", "pt", "safetensors"])
 def test_the_longest_names_are_written_and_read(shell: Shell, tmp_path: Path, ending: str) -> None:
     name = "n" * (limits.MAX_NAME_BYTES - 1)

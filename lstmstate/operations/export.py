@@ -54,7 +54,7 @@ from lstmstate.version import __version__
 
 _TRIAL = (2, 7)  # batch and steps of a check
 _TOLERANCE = 2e-6  # of a check
-_AMPLIFIED = 50  # times the tolerance are still rounding
+_AMPLIFIED = 1e-4  # the most that is still rounding, in float32
 _WITHOUT = "export to 'gates', which takes every cell: `to='gates'`"
 
 
@@ -288,7 +288,7 @@ class Export(NamedTuple):
         that can change the answer: its weights take twice the memory.
         """
         least = max(_TOLERANCE, 4 * float(np.finfo(self.network.dtype).eps))
-        if not least < difference <= _AMPLIFIED * least:
+        if not least < difference <= _AMPLIFIED:
             return difference <= least
         runner, (x, pairs) = self.loaded.runner, self._make_trial(seed)
         ran = runner.run(x, pairs)
