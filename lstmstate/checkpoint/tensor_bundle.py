@@ -76,7 +76,7 @@ class _Kind(NamedTuple):
 _DTYPE, _SHAPE = b"\x08", b"\x12"
 _PLACE = re.compile(
     rb"(?:\x18([\x00-\x7f]))?(?:\x20([\x80-\xff]{0,8}[\x00-\x7f]))?"
-    rb"(?:\x28([\x80-\xff]{0,8}[\x00-\x7f]))?(?:\x35.{4})?",
+    rb"(?:\x28([\x80-\xff]{0,8}[\x00-\x7f]))?(?:\x35(.{4}))?",
     re.DOTALL,
 )
 
@@ -96,6 +96,7 @@ class Bundle:
         self._slices: dict[tuple[str, Extents], Entry] = {}
         self._kinds: dict[bytes, _Kind] = {}  # a checkpoint has few, and many variables of each
         self._ends: dict[int, int] = {}  # data file → the end of its last value
+        self._not_pointers: set[str] = set()  # data files whose start was looked at
         self.specs: dict[str, Spec] = {}
         self.stored_bytes = 0
         index = f"{prefix}.index"
@@ -140,12 +141,17 @@ class Bundle:
             else:
                 name = key.decode("utf-8", "surrogateescape")
                 self._entries[name] = value
-                self.specs[name] = self._plain_spec(value) or self._spec(name, value)
+                plain = self._plain_entry(value)
+                if plain:
+                    kind, shard, offset, _ = plain
+                    self._note_place(shard, offset + kind.nbytes, kind.nbytes)
+                self.specs[name] = kind.spec if plain else self._spec(name, value)
 
-    def _plain_spec(self, data: bytes) -> Spec | None:
-        """Return the spec of an entry that is written as TensorFlow does, of a known kind.
+    def _plain_entry(self, data: bytes) -> tuple[_Kind, int, int, int] | None:
+        """Return the kind, data file, offset and checksum of an entry of a known kind.
 
-        None for any other entry, which may be damaged; `_spec` does all of it, and takes longer.
+        None for one that is not written as TensorFlow does, which may be damaged; `_parse_entry`
+        reads any, and takes longer.
         """
         start = data[3] + 4 if len(data) > 3 else 0  # behind a head of up to 127 bytes
         kind = self._kinds.get(data[:start])
@@ -153,13 +159,13 @@ class Bundle:
         if kind is None or place is None or place[3] != kind.size:
             return None
         shard = place[1][0] if place[1] else 0
-        end = kind.nbytes
+        offset = 0
         for number, byte in enumerate(place[2] or b""):
-            end += (byte & 0x7F) << 7 * number
-        if end > limits.MAX_INT64 or shard >= self._shards:
+            offset += (byte & 0x7F) << 7 * number
+        if offset + kind.nbytes > limits.MAX_INT64 or shard >= self._shards:
             return None
-        self._note_place(shard, end, kind.nbytes)
-        return kind.spec
+        crc = int.from_bytes(place[4] or b"", "little")
+        return kind, shard, offset, crc
 
     def _note_place(self, shard: int, end: int, size: int) -> None:
         if end > self._ends.get(shard, -1):
@@ -280,7 +286,12 @@ class Bundle:
         The entry of a partitioned variable has slices, and no bytes of its own.
         """
         if extents is None and name in self._entries:
-            return self._parse_entry(self._entries[name])
+            data = self._entries[name]
+            plain = self._plain_entry(data)
+            if plain:
+                kind, shard, offset, crc = plain
+                return Entry(kind.spec.dtype, kind.spec.shape, shard, offset, kind.nbytes, crc, ())
+            return self._parse_entry(data)
         found = self._slices.get((name, extents)) if extents is not None else None
         if found is None:
             raise NotFoundError("it is not in this checkpoint", path=self._prefix, tensor=name)
@@ -297,7 +308,6 @@ class Bundle:
         path = self._data_file(entry.shard)
         strings = entry.dtype is dtypes.STRING
         with located(path, name), self._open(path) as source:
-            source.refuse_pointer("the data file")
             # Strings have a rule of their own up to `start`; all that follows counts as it is.
             start, crc = self._lengths(source, entry) if strings else (entry.offset, 0)
             end = entry.offset + entry.size
@@ -348,19 +358,22 @@ class Bundle:
     def _fetch(self, path: str, entry: Entry) -> bytes:
         """Read all of an entry's bytes."""
         with self._open(path) as source:
-            source.refuse_pointer("the data file")
             return source.read(entry.offset, entry.size, "this value")
 
     def _open(self, path: str) -> ByteSource:
         """Open a data file; a missing one has an error of its own."""
         try:
-            return ByteSource(path)
+            source = ByteSource(path)
         except NotFoundError:
             raise MissingFileError(
                 f"{self._missing()}: only names, shapes and dtypes are known",
                 path=path,
                 advice=f"put {os.path.basename(path)} next to the index",
             ) from None
+        if path not in self._not_pointers:
+            source.refuse_pointer("the data file")
+            self._not_pointers.add(path)
+        return source
 
     def _strings(self, data: bytes, entry: Entry) -> NDArray[np.generic]:
         """Unpack strings: varint lengths, a masked CRC of the lengths, then all the bytes.
