@@ -516,6 +516,25 @@ def h5_of_chunks(folder: Path) -> None:
         file.create_dataset("s", (2, 480_000_000), "f4", chunks=(2, 16))
 
 
+@hostile("h5, 262,000 chunks of one number", "inspect {}/s.h5", "check --finite {}/s.h5")
+def h5_of_small_chunks(folder: Path) -> None:
+    import h5py
+
+    with h5py.File(folder / "s.h5", "w") as file:
+        file.create_dataset("s", (1 << 16, 4), "f4", chunks=(1, 1))
+
+
+@hostile("h5, [1, n] of 1.6 GB in 19 MB", *H5)
+def h5_of_one_row(folder: Path) -> None:
+    import h5py
+    import numpy as np
+
+    with h5py.File(folder / "s.h5", "w") as file:
+        chunk = (1, 1 << 18)
+        row = file.create_dataset("s", (1, 400_000_000), "f4", chunks=chunk, compression="gzip")
+        row[:, : 5 * MB] = np.random.default_rng(0).random(5 * MB, np.float32)
+
+
 @hostile("h5, 50,000 datasets", "inspect {}/s.h5", "convert --to-flat {0}/s.h5 -o {0}/out.npz")
 def h5_of_datasets(folder: Path) -> None:
     import h5py

@@ -115,16 +115,18 @@ WALK_STEPS_PER_NODE = 50
 # A single walk back from a node: layer norm, the longest thing on the way, has some 15 nodes.
 MAX_WALK = 200
 
-# Arrays that claim to be larger than this, and than so many times their stored bytes, are bombs.
+# What has to be in memory at once, a row or a whole array, may be as large as this, or as so many
+# times its stored bytes; states, packed, become smaller by a tenth.
 BOMB_BYTES = 64 * MIB
-BOMB_RATIO = 100
+BOMB_RATIO = 8
 
-# An array that is as large but cannot be read in parts is in memory as a whole; states, packed,
-# become smaller by a tenth.
-WHOLE_BOMB_RATIO = 8
+# All arrays of an npz or HDF5 file together: they may be zeros, or share their stored bytes. 100
+# times the bytes of the file.
+ARRAYS = Rate("KiB of arrays", 1 << 20, 10)
 
-# All arrays of an npz or HDF5 file together: they may share their stored bytes.
-ARRAYS = Rate("KiB of arrays", 1 << 20, 1024 // BOMB_RATIO)
+# Chunks of the arrays of an HDF5 file, which are read one by one. Those of h5py have 8 KiB or more;
+# a packed row of 16 units and its place in the index take 100 bytes.
+CHUNKS = Rate("chunks", 50_000, 128)
 
 # The text that travels with a state in an npz, four bytes a character: names of 10,000 cells.
 MAX_METADATA_BYTES = 8 * MIB

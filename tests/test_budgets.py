@@ -30,6 +30,7 @@ from builders import (
 from commands import Shell, checkpoint, error, lstm_cell
 from work import few_lines, little_memory
 
+import lstmstate
 from lstmstate import limits, load_state, open_checkpoint
 from lstmstate.cells.detect import Recognition
 from lstmstate.checkpoint import Checkpoint, object_graph
@@ -346,8 +347,42 @@ def test_a_row_that_is_packed_far_too_well_is_refused(tmp_path: Path) -> None:
     size = 66 << 20
     noise = np.random.default_rng(0).bytes(1 << 20)
     npz_member(path, "s", "<f4", (1, size // 4), noise + bytes(size - len(noise)))
-    with little_memory(2), pytest.raises(UnsupportedError, match="it declares .* and stores"):
+    with little_memory(2), pytest.raises(UnsupportedError, match="at a time, and .* are stored"):
         load_state(path)
+
+
+@pytest.mark.parametrize("shape", [(1, 17 << 20), (17 << 20,)], ids=["a row", "a vector"])
+def test_a_part_of_hdf5_that_is_packed_far_too_well_is_refused(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        chunk = (*shape[:-1], 1 << 18)
+        array = file.create_dataset("s", shape, "f4", chunks=chunk, compression="gzip")
+        array[..., : 1 << 18] = np.random.default_rng(0).random(1 << 18, np.float32)
+    with little_memory(2), pytest.raises(UnsupportedError, match="at a time, and .* are stored"):
+        load_state(path)
+
+
+def test_an_array_that_is_packed_far_too_well_is_not_read_whole(tmp_path: Path) -> None:
+    """The batch of layers is the third axis, and an archive is read from its start."""
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, s=np.zeros((3, 2, 10 << 10, 512), np.float32))
+    with little_memory(2), pytest.raises(UnsupportedError, match="at a time, and .* are stored"):
+        load_state(path, layout="layered")
+
+
+@pytest.mark.parametrize("name", ["b.npz", "b.h5"])
+def test_a_large_state_of_zeros_is_read_again_after_it_was_compressed(
+    tmp_path: Path, name: str
+) -> None:
+    zeros = np.zeros((17 << 10, 512), np.float32)
+    np.savez(tmp_path / "a.npz", c=zeros, m=zeros)
+    lstmstate.convert(tmp_path / "a.npz", tmp_path / name, layout="flat", compress=True)
+    assert (tmp_path / name).stat().st_size < 1 << 20
+    state = load_state(tmp_path / name)
+    assert state.batch_shape == (17 << 10,)
+    assert not state.c.any()
 
 
 @pytest.mark.filterwarnings("ignore:.*the widths of this flat state are unknown:UserWarning")
@@ -384,7 +419,7 @@ def test_an_hdf5_dataset_that_stores_nothing_is_not_read(
 ) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("s", (2, 40_000_000), "f4", **how)
-    with little_memory(8), pytest.raises(UnsupportedError, match="it declares .* and stores 0"):
+    with little_memory(8), pytest.raises(UnsupportedError, match="at a time, and 0 are stored"):
         load_state(tmp_path / "a.h5")
 
 

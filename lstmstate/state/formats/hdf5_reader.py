@@ -229,26 +229,26 @@ def _walk(file: h5py.File, source: ByteSource) -> Iterator[Hdf5Array]:
                 break
             elif isinstance(found, h5py.h5d.DatasetID):
                 array = Hdf5Array(place, found, address, file, source)
-                _refuse_storage(array, found)
                 source.budget.spend(limits.ARRAYS, 1 + array.nbytes // 1024)
+                source.budget.spend(limits.CHUNKS, _count_chunks(array, found))
+                if array.part_bytes > limits.BOMB_BYTES:
+                    array.refuse_bomb(array.part_bytes, found.get_storage_size())
                 yield array
         else:
             way.pop()
 
 
-def _refuse_storage(array: Hdf5Array, found: h5py.h5d.DatasetID) -> None:
-    """Refuse an array in other files, and one that declares far more than is stored of it."""
+def _count_chunks(array: Hdf5Array, found: h5py.h5d.DatasetID) -> int:
+    """Return the number of chunks of an array, stored or not; one in other files is refused."""
     import h5py
 
-    if found.get_offset() is None:  # nearly all have a place in the file; the plan takes longer
-        plan = found.get_create_plist()
-        if plan.get_layout() == h5py.h5d.VIRTUAL or plan.get_external_count():
-            problem = "its values are in another file, which is not read"
-            raise UnsupportedError(problem, tensor=array.name)
-    nbytes = array.nbytes
-    if nbytes > limits.BOMB_BYTES:
-        stored = found.get_storage_size()
-        if nbytes > limits.BOMB_RATIO * stored:
-            problem = f"it declares {nbytes} bytes and stores {stored}"
-            advice = "save it without compression"
-            raise UnsupportedError(problem, tensor=array.name, advice=advice)
+    if found.get_offset() is not None:  # nearly all have a place in the file; the plan takes longer
+        return 0
+    plan = found.get_create_plist()
+    if plan.get_layout() == h5py.h5d.VIRTUAL or plan.get_external_count():
+        problem = "its values are in another file, which is not read"
+        raise UnsupportedError(problem, tensor=array.name)
+    if plan.get_layout() != h5py.h5d.CHUNKED:
+        return 0
+    counts = (-(-size // step) for size, step in zip(array.shape, plan.get_chunk(), strict=True))
+    return math.prod(counts)

@@ -129,16 +129,16 @@ class NpzArray(StoredArray):
 
     @property
     def part_bytes(self) -> int:
-        """The bytes of the smallest part that can be read: a row, or all of it."""
-        rows = 1 if self._header.fortran_order else max(self.rows, 1)
-        return self._header.nbytes // rows
+        """The same; an array in Fortran's order is read whole."""
+        return self.nbytes if self._header.fortran_order else super().part_bytes
 
     def read(self, axis: int, start: int, stop: int) -> Array:
         """Return the rows; along the first axis in order, they are all that is held."""
         if self.rows and axis == 0 and not self._header.fortran_order:
-            row = self.part_bytes
+            row = self.nbytes // self.rows
             return self._rows(start * row, stop * row).reshape(stop - start, *self.shape[1:])
         if self._held is None:
+            self.refuse_bomb(self.nbytes, self._member.compress_size)
             flat = self._rows(0, self._header.nbytes)
             order = self.shape[::-1] if self._header.fortran_order else self.shape
             whole = flat.reshape(order)
@@ -197,22 +197,14 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, source: ByteSource
         raise CorruptError("it is cut short")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise UnsupportedError("it is packed in a way that NumPy does not write")
-    _refuse_bomb(member.file_size, member, limits.BOMB_RATIO)
     source.budget.spend(limits.ARRAYS, 1 + member.file_size // 1024)
     with archive.open(member) as file:
         header = read_header(file)
     if header.nbytes > member.file_size - header.start:
         raise CorruptError("it is cut short")
     array = NpzArray(archive, member, header)
-    _refuse_bomb(array.part_bytes, member, limits.WHOLE_BOMB_RATIO)
+    array.refuse_bomb(array.part_bytes, member.compress_size)
     return array
-
-
-def _refuse_bomb(nbytes: int, member: zipfile.ZipInfo, ratio: int) -> None:
-    """Refuse bytes that are many more than those that are stored."""
-    if nbytes > limits.BOMB_BYTES and nbytes > ratio * member.compress_size:
-        problem = f"it declares {nbytes} bytes and stores {member.compress_size}"
-        raise UnsupportedError(problem, advice="save it without compression")
 
 
 def _metadata(array: NpzArray) -> Metadata | None:

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from lstmstate import limits
 from lstmstate.errors import UnsupportedError
 from lstmstate.files.reader import ByteSource
 from lstmstate.named_tuple import NamedTuple
@@ -37,6 +38,20 @@ class StoredArray(ABC):
     def nbytes(self) -> int:
         """The bytes of its values."""
         return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def part_bytes(self) -> int:
+        """The bytes that are in memory at once at least: a row, or all of it if it is a vector."""
+        return self.nbytes // max(self.rows, 1) if len(self.shape) > 1 else self.nbytes
+
+    def refuse_bomb(self, part: int, stored: int) -> None:
+        """Refuse to read a part of many more bytes than are stored for the whole array."""
+        if part > limits.BOMB_BYTES and part > limits.BOMB_RATIO * stored:
+            raise UnsupportedError(
+                f"it has to be read {part:,} bytes at a time, and {stored:,} are stored",
+                tensor=self.name,
+                advice="save it without compression",
+            )
 
     @abstractmethod
     def read(self, axis: int, start: int, stop: int) -> Array:

@@ -157,7 +157,7 @@ class _Builder:
         self._is_big_endian = big_endian
         self._dtypes: dict[str, DType] = {}  # of each storage
         self._name_bytes_left = limits.MAX_NAMES_BYTES
-        self._bytes_left = limits.BOMB_BYTES + limits.WHOLE_BOMB_RATIO * source.size
+        self._bytes_left = limits.BOMB_BYTES + limits.BOMB_RATIO * source.size
 
     def arrays(self, found: object, name: str = "", depth: int = 0) -> Iterator[StoredArray]:
         """Yield the tensors in a part, by their names, so many levels deep."""
