@@ -22,6 +22,8 @@ from commands import SAMPLES, SUNSPOTS, Shell, archive, checkpoint, lstm_cell, n
 
 import lstmstate
 from lstmstate import LSTMState, LstmstateError, StackState, UnsupportedError, named_tuple
+from lstmstate.engines.run_options import RUN_OPTIONS
+from lstmstate.model.network_loader import RECORDED
 
 PEEPHOLES = SAMPLES / "peephole_flat"
 V1 = SAMPLES / "v1_format"
@@ -263,12 +265,24 @@ def test_every_parameter_is_in_the_signature(function: Any) -> None:
     kinds = {one.kind for one in parameters.values()}
     assert not kinds & {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL}
     if function in METHODS:
-        options = {"forget_bias", "cell_clip", "proj_clip", "activation", "recurrent_activation"}
-        options |= {"peepholes", "assume_defaults", "engine", "feeds", "outputs"}
-        assert options <= parameters.keys()
+        assert {"engine", "feeds", "outputs"} <= parameters.keys()
     name = list(parameters)[-1]
     with pytest.raises(TypeError, match=f"has no parameter '{name}s'; did you mean {name}"):
         function(**{f"{name}s": 1})
+
+
+@pytest.mark.parametrize(
+    "function",
+    [*METHODS, lstmstate.run, lstmstate.verify, lstmstate.export],
+    ids=lambda f: f.__qualname__,
+)
+def test_the_options_of_cells_are_the_same_everywhere(function: Any) -> None:
+    listed = inspect.signature(function).parameters
+    given = {name: one.annotation for name, one in listed.items() if one.default is RECORDED}
+    assert list(given) == list(RUN_OPTIONS)
+    same = inspect.signature(lstmstate.LSTMNetwork.run).parameters
+    assert given == {name: same[name].annotation for name in RUN_OPTIONS}
+    assert listed["assume_defaults"].default is False
 
 
 def test_a_misspelt_option_is_a_type_error_with_the_nearest_name(
