@@ -18,6 +18,7 @@ import warnings
 from pathlib import Path
 
 SECONDS, MEGABYTES = 10, 900  # for one input
+KINDS = ("crash", "timeout", "oom", "leak")  # of finds, as libFuzzer names their files
 
 
 def attack(name: str) -> None:
@@ -71,7 +72,7 @@ def measure(name: str, seconds: int, folder: Path) -> tuple[int, int, list[Path]
         output = log.read().decode(errors="replace")
     runs = re.findall(r"number_of_executed_units: (\d+)", output) or re.findall(r"#(\d+)", output)
     edges = re.findall(r"cov: (\d+)", output)
-    finds = [path for path in folder.glob(f"{name}-*") if path.is_file()]
+    finds = [path for kind in KINDS for path in folder.glob(f"{name}-{kind}-*")]
     return int(runs[-1]) if runs else 0, int(edges[-1]) if edges else 0, finds
 
 
