@@ -16,6 +16,7 @@ from commands import SAMPLES, SUNSPOTS, Shell, checkpoint, error, in_folder, not
 
 import lstmstate
 from lstmstate.exports.targets import TARGETS
+from lstmstate.operations.export import Export
 
 PEEPHOLES = SAMPLES / "peephole_flat"
 V1 = SAMPLES / "v1_format"
@@ -248,6 +249,16 @@ def test_the_result_of_an_export_has_its_files_and_its_check(tmp_path: Path) -> 
     assert done.agrees and done.largest_difference is not None and done.largest_difference < 2e-6
     unchecked = lstmstate.export(PEEPHOLES, tmp_path / "g.npz", to="gates")
     assert (unchecked.largest_difference, unchecked.agrees) == (None, None)
+
+
+def test_the_document_has_the_verdict_of_a_check(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [PEEPHOLES, "--to", "numpy", "-o", tmp_path / "lstm.py", "--force"]
+    assert shell.json("export", *words)["agrees"] is None
+    assert shell.json("export", *words, "--check")["agrees"] is True
+    monkeypatch.setattr(Export, "check", lambda _: 1.0)
+    assert shell.json("export", *words, "--check", code=1)["agrees"] is False
 
 
 @pytest.mark.parametrize("part", [np.s_[0, :5], 1, np.s_[::2], (np.int64(1),)])

@@ -197,6 +197,7 @@ CellsExported  schema: 'lstmstate.export/1'
                path output readme target: str
                files cells folded: [str]
                largest_difference: float|'inf'|null
+               agrees: bool?
 Exported       schema: 'lstmstate.export/1'
                kind: 'variables'
                path output target: str

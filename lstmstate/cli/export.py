@@ -179,6 +179,7 @@ def _export_cells(
             "cells": [cell.name for cell in made.network.cells],
             "folded": done.folded,
             "largest_difference": finite(done.largest_difference),
+            "agrees": done.agrees,
         }
         print_document("lstmstate.export/1", document)
     else:
