@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from functools import wraps
 
-from lstmstate.errors import ArgumentError, nearest
+from lstmstate.errors import ArgumentError, first_of, nearest
 from lstmstate.type_names import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-Rule = tuple[Callable[[Any], bool], str]  # whether a value fits, and a description of those that do
+# Whether a value fits, and a description of those that do, or their names.
+Rule = tuple[Callable[[Any], bool], str | Collection[str]]
 
 
 def is_number(value: object, least: float = -math.inf) -> bool:
@@ -43,9 +44,7 @@ def is_bool(value: object) -> bool:
 
 def one_of(values: Collection[str]) -> Rule:
     """Return a rule for names."""
-    *others, last = values
-    words = f"{', '.join(others)} or {last}" if others else last
-    return lambda value: isinstance(value, str) and value in values, words
+    return lambda value: isinstance(value, str) and value in values, values
 
 
 NUMBER: Rule = is_number, "a number"
@@ -59,9 +58,16 @@ BOOL: Rule = is_bool, "True or False"
 def refuse_others(given: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
     """Raise an ArgumentError for a value that its parameter cannot have."""
     for name, value in given.items():
-        fits, words = rules[name]
+        fits, known = rules[name]
         if not fits(value):
-            raise ArgumentError(f"{name} cannot be {value!r:.40}", advice=f"pass {words}")
+            advice = f"pass {known}" if isinstance(known, str) else advise_names(value, known)
+            raise ArgumentError(f"{name} cannot be {value!r:.40}", advice=advice)
+
+
+def advise_names(name: object, known: Collection[str], limit: int | None = None) -> str:
+    """Return advice with the names nearest to one that is not known, else with `limit` of all."""
+    every = first_of([*known], limit or len(known))
+    return nearest(str(name), known) or f"pass one of {every}"
 
 
 def refuse_unknown(kind: str, name: object, known: Collection[str]) -> None:
@@ -72,8 +78,7 @@ def refuse_unknown(kind: str, name: object, known: Collection[str]) -> None:
     lstmstate.errors.ArgumentError: there is no color 'gren'; did you mean green or red?
     """
     if name not in known:
-        advice = nearest(str(name), known) or f"pass one of {', '.join(known)}"
-        raise ArgumentError(f"there is no {kind} {name!r:.40}", advice=advice)
+        raise ArgumentError(f"there is no {kind} {name!r:.40}", advice=advise_names(name, known))
 
 
 def as_array(values: ArrayLike, name: str) -> NDArray[Any]:

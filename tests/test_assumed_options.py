@@ -24,6 +24,7 @@ from lstmstate.cli.click_adapter import cli
 from lstmstate.engines.numpy_functions import FUNCTIONS
 from lstmstate.engines.run_options import RUN_OPTIONS
 from lstmstate.errors import UnknownOptionError
+from lstmstate.exports.targets import BY_KEY
 from lstmstate.state.formats.registry import KINDS
 from lstmstate.state.layouts import LAYOUTS
 
@@ -257,6 +258,7 @@ def test_names_in_the_help_match_their_tables() -> None:
     assert set(options.ENGINE_NAMES) == {"auto", "graph", *engines.ENGINES}
     assert tuple(options.ACTIVATION_NAMES) == ACTIVATIONS == tuple(FUNCTIONS)
     assert tuple(options.LAYOUT_NAMES) == tuple(LAYOUTS)
+    assert tuple(BY_KEY) == options.TARGET_NAMES
     assert tuple(options.KIND_NAMES) == tuple(kind.key for kind in KINDS if kind.writer)
     (dtype,) = (one for one in COMMANDS["convert"].params if one.name == "dtype")
     assert tuple(dtype.to_info_dict()["type"]["choices"]) == NUMPY_FLOATS
@@ -298,10 +300,10 @@ def test_a_mistyped_option_is_reported(shell: Shell, name: str, flag: str) -> No
         (["--forget-bias", "nan"], "'nan' is not a number"),
         (["--cell-clip", "-1"], "'-1' is not a bound: pass a number, or none"),
         (["--proj-clip", "inf"], "'inf' is not a bound"),
-        (["--activation", "gelu"], "'gelu' is not one of 'tanh', 'sigmoid'"),
+        (["--activation", "gelu"], "it cannot be 'gelu'; did you mean elu or selu or relu?"),
         (
             ["--engine", "torch"],
-            "'torch' is not one of 'auto', 'numpy', 'graph', 'tensorflow'",
+            "it cannot be 'torch'; pass one of auto, numpy, graph, tensorflow",
         ),
         (["--cell", "a", "--stack", "b"], "pass --cell or --stack, not both"),
         (["--state", "a", "--zero-state"], "pass --state or --zero-state, not both"),

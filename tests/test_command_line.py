@@ -160,7 +160,8 @@ def wrong_lines() -> list[list[str]]:
 def test_every_wrong_command_line_is_one_line(shell: Shell, line: list[str]) -> None:
     done = shell(*line, code=2)
     assert done.out == ""
-    assert error(done).endswith(f"see lstmstate {line[0]} --help")
+    tables = ("see lstmstate convert --list", "see lstmstate export --list")
+    assert error(done).endswith((f"see lstmstate {line[0]} --help", *tables))
 
 
 def test_a_mistyped_option_is_answered_with_the_nearest(shell: Shell) -> None:

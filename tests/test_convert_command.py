@@ -309,7 +309,7 @@ def test_a_usage_error_exits_with_2_and_writes_nothing(
     monkeypatch.chdir(flat.parent)
     done = shell("convert", *[str(flat) if a == "FLAT" else a for a in arguments], code=2)
     assert done.out == ""
-    assert error(done).endswith("; see lstmstate convert --help")
+    assert "; see lstmstate convert --" in error(done)
     assert os.listdir(flat.parent) == [flat.name]
 
 

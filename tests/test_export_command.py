@@ -80,7 +80,7 @@ def test_wrong_command_lines_are_refused(shell: Shell, words: list[str], problem
 
 def test_a_target_that_does_not_exist_is_named(shell: Shell, tmp_path: Path) -> None:
     done = shell("export", SUNSPOTS, "--to", "caffe", "-o", tmp_path / "w.npz", code=2)
-    assert "there is no target 'caffe'; pass one of arrays, gates" in error(done)
+    assert "it cannot be 'caffe'; pass one of arrays, gates" in error(done)
 
 
 def test_the_table_has_a_row_for_each_target(shell: Shell) -> None:

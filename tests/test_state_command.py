@@ -68,7 +68,7 @@ def test_the_document(shell: Shell, tmp_path: Path) -> None:
         ("--zeros --initial", "pass one of --zeros and --initial"),
         ("--zeros --steps 3", "--steps is for --initial"),
         ("--zeros --batch 0", "'0' is not a whole number from 1 to"),
-        ("--zeros --to pytorch", "'pytorch' is not one of"),
+        ("--zeros --to pytorch", "it cannot be 'pytorch'; did you mean torch?"),
     ],
 )
 def test_contradictions_are_refused(shell: Shell, tmp_path: Path, words: str, problem: str) -> None:

@@ -53,6 +53,7 @@ Examples:
   lstmstate check model.ckpt-7 --units 128 && ./deploy
 
 {EXIT_CODES}"""
+_LISTS = {"LAYOUT": "convert --list", "TARGET": "export --list"}  # the tables of these values
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -170,7 +171,11 @@ def _report(error: Exception, arguments: list[str]) -> int:
             problem = f"no option {error.option_name!r}" + (f" ({near})" if near else "")
             if not error.option_name.startswith("--"):
                 problem += "; pass -- before a path that begins with a dash"
-        report_line(f"error: {problem}{_form(error, name)}; see lstmstate {name} --help")
+        problem += _form(error, name)
+        if not problem.endswith("?"):
+            metavar = str(getattr(getattr(error, "param", None), "metavar", ""))
+            problem += f"; see lstmstate {_LISTS.get(metavar, f'{name} --help')}"
+        report_line(f"error: {problem}")
         return USAGE
     if click is not None and isinstance(error, click.Abort):
         return INTERRUPTED

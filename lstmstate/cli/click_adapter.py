@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lstmstate.arguments import advise_names
 from lstmstate.cli import COMMANDS, CONTEXT, EXIT_CODES, HELP, load
 
 if TYPE_CHECKING:
     from lstmstate.cli.command import Command, CommandOption
+
+_SHOWN = 8  # names in an error
 
 
 class _Value(click.ParamType[Any] if TYPE_CHECKING else click.ParamType):  # type: ignore[misc]
@@ -27,6 +30,17 @@ class _Value(click.ParamType[Any] if TYPE_CHECKING else click.ParamType):  # typ
             return self.fail(str(error), param, ctx)
 
 
+class _Choice(click.Choice[Any] if TYPE_CHECKING else click.Choice):  # type: ignore[misc]
+    """One of a few names; the nearest is in the error for another."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the name."""
+        if value not in self.choices:
+            advice = advise_names(value, self.choices, _SHOWN)
+            self.fail(f"it cannot be {value!r:.40}; {advice}", param, ctx)
+        return value
+
+
 def click_command(command: Command, called: str) -> click.Command:
     """Return a command for Click."""
     parameters: list[click.Parameter] = [
@@ -40,7 +54,7 @@ def click_command(command: Command, called: str) -> click.Command:
         for name, metavar in command.arguments.items()
     ]
     for name, one in command.options().items():
-        kind: Any = click.Choice(one.kind) if isinstance(one.kind, tuple) else None
+        kind: Any = _Choice(one.kind) if isinstance(one.kind, tuple) else None
         parameters.append(
             click.Option(
                 [*one.flags, name],

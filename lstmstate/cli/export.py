@@ -25,18 +25,11 @@ Examples:
 """
 
 
-def _target(key: str) -> str:
-    """Return the key of a target."""
-    from lstmstate.exports.targets import target_of
-
-    return target_of(key).key
-
-
 class ExportOptions(Options):
     """The program to export for, and the file to write."""
 
     to: str | None = option(
-        "The program that takes the weights; see --list.", _target, metavar="TARGET"
+        "The program that takes the weights; see --list.", shared.TARGET_NAMES, "TARGET"
     )
     output: str | None = option("The file to write.", metavar="OUT", flags="-o --output")
     patterns: tuple[str, ...] = option(

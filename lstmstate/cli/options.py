@@ -22,11 +22,16 @@ if TYPE_CHECKING:
     from lstmstate.state.candidates import Wanted
     from lstmstate.state.formats.input_path import InputPath
 
-# `layouts.LAYOUTS` and `registry.KINDS` have the same names; `--help` must not import them (a test
-# compares).
+# `layouts.LAYOUTS`, `targets.TARGETS` and `registry.KINDS` have the same names; `--help` must not
+# import them (a test compares).
 LAYOUT_NAMES = (
     *("tuple", "flat", "stacked", "layered", "keras", "torch", "onnx", "flax", "haiku", "sonnet"),
     *("equinox", "mlx", "hc", "tensorforce", "tfjs", "dynet", "thinc", "baselines"),
+)
+TARGET_NAMES = (
+    *("arrays", "gates", "numpy", "torch", "keras", "tf_keras", "torch-cell", "flax", "flax-nnx"),
+    *("flax-nnx-optimized", "haiku", "equinox", "tensorflow", "tensorflow-1.0", "tensorflow-0.12"),
+    *("tensorflow-keras", "onnx"),
 )
 KIND_NAMES = ("npy", "npz", "h5", "safetensors", "pt", "csv", "ckpt")
 ROW_KIND_NAMES = KIND_NAMES[:5]  # of files of any arrays

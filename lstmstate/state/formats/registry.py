@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from importlib import import_module
 
+from lstmstate.arguments import one_of, refuse_others
 from lstmstate.checkpoint import kinds
 from lstmstate.checkpoint.kinds import FileKind
 from lstmstate.errors import ArgumentError, UnsupportedError
@@ -132,9 +133,8 @@ def kind_to_write(
     is_stdout = target == STDOUT
     if key is None and is_stdout:
         key = default
-    if key is not None and key not in BY_KEY:
-        written = ", ".join(kind.key for kind in KINDS if kind.writer)
-        raise ArgumentError(f"kind cannot be {key!r:.40}", advice=f"pass one of {written}")
+    if key is not None:
+        refuse_others({"kind": key}, {"kind": one_of([one.key for one in KINDS if one.writer])})
     kind = BY_KEY[key] if key is not None else kind_of_name(target)
     advice = f"end the name in {endings}"
     if kind is None:
