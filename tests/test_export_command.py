@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from builders import BFLOAT16, BundleBuilder
 from commands import SAMPLES, SUNSPOTS, Shell, checkpoint, error, in_folder, notes, numbers, piped
+from writers import as_in_1_x, tensorflow
 
 import lstmstate
 from lstmstate.exports.targets import TARGETS
@@ -249,6 +250,33 @@ def test_the_result_of_an_export_has_its_files_and_its_check(tmp_path: Path) -> 
     assert done.agrees and done.largest_difference is not None and done.largest_difference < 2e-6
     unchecked = lstmstate.export(PEEPHOLES, tmp_path / "g.npz", to="gates")
     assert (unchecked.largest_difference, unchecked.agrees) == (None, None)
+
+
+def between(tf: Any, *, reads_more: bool) -> list[Any]:
+    """Two cells with a layer between them, which reads another placeholder, too."""
+    x = tf.placeholder(tf.float32, [None, None, 3], "x")
+    y = tf.nn.dynamic_rnn(tf.nn.rnn_cell.LSTMCell(4), x, dtype=tf.float32, scope="a")[0]
+    parts = [y, tf.placeholder(tf.float32, [None, None, 2], "y")] if reads_more else [y]
+    joined = tf.concat([*parts, tf.nn.relu(y)], 2)
+    return [tf.nn.dynamic_rnn(tf.nn.rnn_cell.LSTMCell(5), joined, dtype=tf.float32, scope="b")[0]]
+
+
+@pytest.mark.parametrize("reads_more", [False, True])
+def test_cells_that_are_exported_one_by_one_are_named(
+    shell: Shell, tmp_path: Path, *, reads_more: bool
+) -> None:
+    tf = tensorflow()
+    with as_in_1_x(tf), tf.Session() as session:
+        between(tf, reads_more=reads_more)
+        session.run(tf.global_variables_initializer())
+        prefix = tf.train.Saver().save(session, str(tmp_path / "model.ckpt"))
+    words = ["--to", "gates", "-o", tmp_path / "g.npz"]
+    done = shell("export", prefix, *words, code=3)
+    ways = "export one of its cells: --cell a/lstm_cell or --cell b/lstm_cell"
+    assert error(done).endswith(f"; {ways}")
+    assert error(done).count(";") == 1
+    for name in ("a", "b"):
+        shell("export", prefix, "--cell", f"{name}/lstm_cell", *words, "--force", code=0)
 
 
 def test_the_document_has_the_verdict_of_a_check(

@@ -55,6 +55,7 @@ from lstmstate.version import __version__
 _TRIAL = (2, 7)  # batch and steps of a check
 _TOLERANCE = 2e-6  # of a check
 _AMPLIFIED = 1e-4  # the most that is still rounding, in float32
+_TRIED = 3  # cells of a network that cannot be exported as one
 _WITHOUT = "export to 'gates', which takes every cell: `to='gates'`"
 
 
@@ -386,15 +387,20 @@ def export_opened(ckpt: LSTMCheckpoint, request: ExportRequest) -> Export:
     try:
         loaded = network.load(options)
     except UnsupportedError as error:
-        if "engine='graph'" in (error.advice or ""):
+        advice = error.advice or ""
+        if "engine='graph'" in advice:
             error.advice = None  # the graph's own step has no weights to export
+        elif "feeds=" in advice and not _as_recognised(network, options):
+            error.advice = _cells_alone(ckpt, network, options) or advice
         raise
     with located(ckpt.prefix):
         if not isinstance(loaded.network, Network):
+            reason, way = loaded.notes[0].partition(": ")[2], _as_recognised(network, options)
+            alone = None if way else _cells_alone(ckpt, network, options)
             raise UnsupportedError(
-                f"only the graph has its step: {loaded.notes[0].partition(': ')[2]}",
+                f"only the graph has its step: {reason.partition('; ')[0] if alone else reason}",
                 tensor=loaded.route.name,
-                advice=f"{_as_recognised(network, options)}run it here: `lstmstate run`",
+                advice=alone or f"{way}run it here: `lstmstate run`",
             )
         if request.strict and loaded.beyond:
             raise UnsupportedError(loaded.beyond[0])
@@ -408,6 +414,17 @@ def _as_recognised(network: LSTMNetwork, options: RunOptions) -> str:
         network.load(options._replace(engine="numpy"))
         return "take the cells as they were recognised, `engine='numpy'`, or "
     return ""
+
+
+def _cells_alone(ckpt: LSTMCheckpoint, network: LSTMNetwork, options: RunOptions) -> str | None:
+    """Return advice to export one of several cells, those of the first that can be; else None."""
+    found = []
+    cells = network.route.cells
+    for cell in cells[:_TRIED] if len(cells) > 1 else ():
+        with suppress(LstmstateError):
+            if isinstance(ckpt.network(cell=cell.name).load(options).network, Network):
+                found.append(f"`cell={cell.name!r}`")
+    return f"export one of its cells: {' or '.join(found)}" if found else None
 
 
 def export_loaded(loaded: Loaded, target: ExportTarget, prefix: str, path: str) -> Export:
