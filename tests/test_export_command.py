@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from builders import BFLOAT16, BundleBuilder
 from commands import SAMPLES, SUNSPOTS, Shell, checkpoint, error, in_folder, notes, numbers, piped
+from exported import export
+from networks import alone, cell
 from writers import as_in_1_x, tensorflow
 
 import lstmstate
@@ -62,6 +64,38 @@ def test_cells_that_a_program_does_not_have_leave_no_file(shell: Shell, tmp_path
     done = shell("export", PEEPHOLES, "--to", "torch", "-o", tmp_path / "w.npz", code=3)
     assert "torch.nn.LSTM cannot express this LSTMCell: it has peepholes" in error(done)
     assert in_folder(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "ways"),
+    [
+        (
+            "torch",
+            {"peepholes": "if"},
+            "gates, numpy, tensorflow, tensorflow-1.0, tensorflow-0.12, onnx",
+        ),
+        ("haiku", {"norms": "ijfoc"}, "gates, numpy, onnx"),
+        (
+            "keras",
+            {"recurrent_activation": "hard_sigmoid"},
+            "gates, numpy, tf_keras, flax, flax-nnx, flax-nnx-optimized, tensorflow-keras, onnx",
+        ),
+        ("gates", {"gates": "jfo", "recurrent_activation": "relu"}, "onnx"),
+        (
+            "onnx",
+            {"activation": "erf", "dtype": "float64"},
+            "gates, numpy, flax, flax-nnx, flax-nnx-optimized, tensorflow, tensorflow-1.0, "
+            "tensorflow-0.12, tensorflow-keras",
+        ),
+    ],
+)
+def test_the_targets_that_can_express_a_cell_are_named(
+    tmp_path: Path, target: str, options: dict[str, Any], ways: str
+) -> None:
+    network = alone(cell(np.random.default_rng(0), 3, 4, **options))
+    with pytest.raises(lstmstate.UnsupportedError) as raised:
+        export(network, target, tmp_path / "w")
+    assert str(raised.value).endswith(f"; pass `to=...` with one that can: {ways}")
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ class Expressible(NamedTuple):
         narrow_projection: whether m may be projected to fewer than num_units.
         wide_projection: whether m may be projected to num_units or more.
         coupled_gates: whether it computes 1 - f; others take negative weights of f for i.
+        untyped: the types that it does not have a function in: (type, function).
     """
 
     dtypes: Collection[str] = ("float32",)
@@ -33,6 +34,7 @@ class Expressible(NamedTuple):
     clips: bool = False
     layer_norm: bool = False
     coupled_gates: bool = False
+    untyped: Collection[tuple[str, str]] = ()
 
 
 def missing_parts(cell: CanonicalCell, has: Expressible) -> list[str]:
@@ -61,6 +63,8 @@ def missing_parts(cell: CanonicalCell, has: Expressible) -> list[str]:
     for name in (cell.candidate, cell.activation):
         lacks[f"activation {name}"] = name not in has.activations
     lacks[f"recurrent activation {gates}"] = gates not in has.gates
+    for name in (cell.candidate, cell.activation, gates):
+        lacks[f"{name} of {cell.dtype}"] = (cell.dtype.name, name) in has.untyped
     return [part for part, is_missing in lacks.items() if is_missing]
 
 

@@ -51,7 +51,6 @@ def model(network: Network, path: str) -> bytes | ModelFiles:
         UnsupportedError: ONNX or onnxruntime cannot be trusted with a cell.
         MissingExtraError: the package onnx is not installed.
     """
-    _refuse(network)
     try:
         from onnx import checker, helper
     except ImportError as error:
@@ -126,18 +125,6 @@ feeds = {{name: state[own] for name, own in names.items()}}
 outputs, *after = session.run(None, {{"x": x, **feeds}})
 state = dict(zip(names.values(), after))
 """
-
-
-def _refuse(network: Network) -> None:
-    """Refuse what would be computed otherwise, or could not be loaded."""
-    for cell in network.cells:
-        functions = {cell.candidate, cell.activation, cell.recurrent_activation}
-        if cell.dtype == np.float64 and "erf" in functions:
-            raise UnsupportedError(
-                "onnxruntime has no erf of float64",
-                tensor=cell.name,
-                advice="export to 'gates', which takes every cell: `to='gates'`",
-            )
 
 
 def _is_operator(cell: CanonicalCell) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from lstmstate.arguments import refuse_unknown
 from lstmstate.cells.activations import ACTIVATIONS
 from lstmstate.engines.canonical_network import Array, Network
-from lstmstate.engines.expressible import Expressible
+from lstmstate.engines.expressible import Expressible, missing_parts, refuse_missing_parts
 from lstmstate.engines.run_options import RUN_OPTIONS
 from lstmstate.exports.model_files import ModelFiles
 from lstmstate.named_tuple import NamedTuple
@@ -17,6 +17,7 @@ from lstmstate.named_tuple import NamedTuple
 Content = Mapping[str, Array] | bytes | ModelFiles
 ARRAYS = ("npz", "h5", "safetensors", "pt")  # the kinds of files for arrays by name
 CHECKPOINT = "ckpt"  # a V2 checkpoint, whose tensors are the arrays
+_AS_VARIABLES = "export its variables: `to='arrays'`"
 SCRIPT = "py"  # a Python file, and the arrays in an npz next to it
 
 
@@ -98,7 +99,17 @@ _KERAS = (
     *("tanh", "sigmoid", "identity", "relu", "relu6", "leaky_relu", "elu", "selu"),
     *("softplus", "softsign"),
 )
-_EVERYTHING = Expressible(_ALL, ACTIVATIONS, ACTIVATIONS, *[True] * 6)
+_EVERYTHING = Expressible(
+    _ALL,
+    ACTIVATIONS,
+    ACTIVATIONS,
+    splits_activations=True,
+    peepholes=True,
+    narrow_projection=True,
+    wide_projection=True,
+    clips=True,
+    layer_norm=True,
+)
 _TF_CELL = Expressible(
     _ALL,
     ACTIVATIONS,
@@ -263,7 +274,7 @@ TARGETS = (
         "onnx",
         "ONNX",
         "onnx_model",
-        _EVERYTHING._replace(coupled_gates=True),
+        _EVERYTHING._replace(coupled_gates=True, untyped=[("float64", "erf")]),  # onnxruntime's
         "tuple",
         "x, lengths, c_0, m_0, c_1, m_1, … → outputs, final_c_0, final_m_0, …",
         kinds=("onnx",),
@@ -272,6 +283,17 @@ TARGETS = (
     ),
 )
 BY_KEY = {row.key: row for row in TARGETS}
+
+
+def refuse_cells(network: Network, target: ExportTarget) -> None:
+    """Raise an UnsupportedError with the targets that can express all cells, if one cannot."""
+    able = [
+        row.key
+        for row in TARGETS
+        if row is not VARIABLES and not any(missing_parts(cell, row.has) for cell in network.cells)
+    ]
+    advice = f"pass `to=...` with one that can: {', '.join(able)}" if able else _AS_VARIABLES
+    refuse_missing_parts(network, target.has, target.program, advice)
 
 
 def target_of(key: str) -> ExportTarget:

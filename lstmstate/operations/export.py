@@ -16,7 +16,6 @@ from lstmstate import limits
 from lstmstate.arguments import BOOL, is_whole, name_nearest, one_of, refuse_others
 from lstmstate.cells.cell import Cell, Value
 from lstmstate.engines.canonical_network import Array, Network, Pair, no_states
-from lstmstate.engines.expressible import refuse_missing_parts
 from lstmstate.engines.run_options import assumptions, remarks
 from lstmstate.errors import (
     ArgumentError,
@@ -34,6 +33,7 @@ from lstmstate.exports.targets import (
     VARIABLES,
     Content,
     ExportTarget,
+    refuse_cells,
     target_of,
 )
 from lstmstate.files.atomic import Outputs
@@ -56,7 +56,6 @@ _TRIAL = (2, 7)  # batch and steps of a check
 _TOLERANCE = 2e-6  # of a check
 _AMPLIFIED = 1e-4  # the most that is still rounding, in float32
 _TRIED = 3  # cells of a network that cannot be exported as one
-_WITHOUT = "export to 'gates', which takes every cell: `to='gates'`"
 
 
 class Exported(NamedTuple):
@@ -442,7 +441,7 @@ def export_loaded(loaded: Loaded, target: ExportTarget, prefix: str, path: str) 
             tensor=diagonals[0].name,
             advice="export its variables: `to='arrays'`",
         )
-    refuse_missing_parts(network, target.has, target.program, _WITHOUT)
+    refuse_cells(network, target)
     content = target.content(network, path)
     return Export(target, prefix, loaded._replace(network=network), path, content)
 
