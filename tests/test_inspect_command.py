@@ -277,6 +277,15 @@ def test_rows_of_values_are_whole_on_a_narrow_terminal() -> None:
 
 
 @pytest.mark.parametrize("columns", [80, 120, 200])
+def test_the_table_of_targets_fits_a_terminal(columns: int) -> None:
+    lines = without_escapes(on_terminal(columns, "--list", command="export"))
+    for line in lines:
+        assert len(line) <= columns
+        assert line.startswith("  ") or not line
+    assert any("peepholes, projection, clips," in line for line in lines)
+
+
+@pytest.mark.parametrize("columns", [80, 120, 200])
 def test_the_table_of_layouts_fits_a_terminal(columns: int) -> None:
     lines = without_escapes(on_terminal(columns, "--list", command="convert"))
     heading = lines[0]

@@ -23,7 +23,8 @@ _Item = TypeVar("_Item")
 _SHOWN: list[int] = []  # the terminal that shows progress now
 
 # A column is (heading, kind): "left" and "right" for its alignment, "lead" for the number of a row,
-# "name" for its name, "words" and "text" for text that may be folded, after semicolons or spaces.
+# "name" for its name, "words", "list" and "text" for text that may be folded, after semicolons,
+# commas or spaces.
 Column = tuple[str, str]
 Row = Sequence[str]
 
@@ -31,7 +32,7 @@ _INDENT = 2
 _GAP = 2
 _WIDEST_PADDED = 200  # one long name must not make every row as long
 # Columns that may be folded: the text to fold after, and the least width.
-_FOLDS = {"name": ("/", 32), "words": ("; ", 20), "text": (" ", 26)}
+_FOLDS = {"name": ("/", 32), "words": ("; ", 20), "list": (", ", 20), "text": (" ", 26)}
 
 
 def sheet(out: IO[str] | None = None) -> Sheet:

@@ -23,7 +23,7 @@ def targets_document() -> Json:
                 "files": list(row.kinds),
                 "state": row.state,
                 "names": row.names,
-                "takes": _takes(row),
+                "takes": "; ".join(_takes(row)),
                 "adds_to_f": row.adds_to_f,
             }
             for row in TARGETS
@@ -33,11 +33,13 @@ def targets_document() -> Json:
 
 def targets_table(sheet: Sheet) -> None:
     """Print the programs that weights are exported for."""
-    rows = [[row.key, row.program, _files(row), row.state, _takes(row)] for row in TARGETS]
+    rows = [
+        [row.key, row.program, _files(row), row.state, ", ".join(_takes(row))] for row in TARGETS
+    ]
     columns: list[Column] = [(name, "left") for name in ("program", "files", "state")]
-    sheet.table([("target", "lead"), *columns, ("takes", "words")], rows)
+    sheet.table([("target", "lead"), *columns, ("takes", "list")], rows)
     kinds = ", ".join(f".{kind}" for kind in ARRAYS)
-    sheet.line(f"  arrays: {kinds}; state: the layout of its state, as for convert")
+    sheet.line(f"  arrays: {kinds}; state: a layout of convert --list")
 
 
 def _files(row: ExportTarget) -> str:
@@ -46,10 +48,10 @@ def _files(row: ExportTarget) -> str:
     return " ".join(["arrays", *(f".{kind}" for kind in row.kinds if kind not in ARRAYS)])
 
 
-def _takes(row: ExportTarget) -> str:
+def _takes(row: ExportTarget) -> list[str]:
     """Return what its cells may have beyond the plain step."""
     if row is VARIABLES:
-        return "any variable"
+        return ["any variable"]
     has, kinds = row.has, len(row.has.activations)
     projection = "projection" if has.wide_projection else "projection < units"
     parts = {
@@ -59,4 +61,4 @@ def _takes(row: ExportTarget) -> str:
         "layer norm": has.layer_norm,
         "any activation" if kinds == len(ACTIVATIONS) else f"{kinds} activations": kinds > 1,
     }
-    return "; ".join(part for part, is_there in parts.items() if is_there) or "plain cells"
+    return [part for part, is_there in parts.items() if is_there] or ["plain cells"]

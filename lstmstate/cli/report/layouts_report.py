@@ -30,10 +30,9 @@ def layouts_document() -> Json:
 def layouts_table(sheet: Sheet) -> None:
     """Print the layouts, and the programs that have them."""
     columns = [("layout", "name"), ("first", "left"), ("form", "text"), ("program", "text")]
-    sheet.table(
-        columns, [[row.name, _first(row), row.words, row.program] for row in LAYOUTS.values()]
-    )
+    sheet.table(columns, map(_row, LAYOUTS.values()))
 
 
-def _first(row: Layout) -> str:
-    return "h" if row.h_first else "c"
+def _row(row: Layout) -> list[str]:
+    first = "h" if row.h_first else "c"
+    return [row.name, first, row.words.replace(f", {first} first", ""), row.program]
