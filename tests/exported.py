@@ -13,12 +13,12 @@ from lstmstate.model.loaded_network import Loaded
 from lstmstate.operations.export import Export, export_loaded
 
 
-def export(network: Network, to: str, path: Path) -> Export:
+def export(network: Network, to: str, path: Path, *, force: bool = False) -> Export:
     """Write a network for a target, and return the export."""
     route: Any = None
     loaded = Loaded(route, network, engines.load("numpy", network), (), "numpy")
     made = export_loaded(loaded, target_of(to), "made by a test", str(path))
-    with Outputs() as outputs:
+    with Outputs(force=force) as outputs:
         made.write(outputs)
     return made
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import tempfile
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ from lstmstate.cells.activations import ACTIVATIONS
 from lstmstate.engines.canonical_network import CanonicalCell, Network, Pair
 from lstmstate.errors import LstmstateError, MissingExtraError, UnsupportedError
 from lstmstate.exports import onnx_model
+from lstmstate.files.inputs import gather, version_of
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -288,6 +293,88 @@ def test_both_files_of_a_model_are_published_or_none(
     with pytest.raises(LstmstateError, match=r"m\.onnx\.data: this file exists already"):
         export(alone(cell(rng, 4, 16)), "onnx", tmp_path / "m.onnx")
     assert [one.name for one in tmp_path.iterdir()] == ["m.onnx.data"]
+
+
+PAIR = ["m.onnx", "m.onnx.README.md", "m.onnx.data"]
+
+
+@pytest.fixture
+def large(tmp_path: Path, rng: Rng) -> Path:
+    """A model with its weights in a file next to it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_model, "_IN_MODEL_BYTES", 0)
+        export(alone(cell(rng, 4, 16)), "onnx", tmp_path / "m.onnx")
+    assert sorted(one.name for one in tmp_path.iterdir()) == PAIR
+    return tmp_path / "m.onnx"
+
+
+def test_the_weights_of_a_model_that_is_replaced_go_with_it(large: Path, rng: Rng) -> None:
+    assert export(alone(cell(rng, 4, 6)), "onnx", large, force=True).check() < 2e-6
+    assert sorted(one.name for one in large.parent.iterdir()) == PAIR[:2]
+
+
+def by_others(large: Path) -> None:
+    model = onnx.load(large, load_external_data=False)
+    model.producer_name = "another program"
+    large.write_bytes(model.SerializeToString())
+
+
+def without_a_place_for_them(large: Path) -> None:
+    model = onnx.load(large)
+    large.write_bytes(model.SerializeToString())
+
+
+def damaged(large: Path) -> None:
+    large.write_bytes(b"\x0a\xff")
+
+
+@pytest.mark.parametrize("change", [by_others, without_a_place_for_them, damaged, Path.unlink])
+def test_a_file_that_the_replaced_model_does_not_own_is_kept(
+    large: Path, rng: Rng, change: Callable[[Path], None]
+) -> None:
+    change(large)
+    before = large.with_name("m.onnx.data").read_bytes()
+    export(alone(cell(rng, 4, 6)), "onnx", large, force=True)
+    assert large.with_name("m.onnx.data").read_bytes() == before
+
+
+def test_weights_that_are_a_link_leave_the_file_behind_it(large: Path, rng: Rng) -> None:
+    data, real = large.with_name("m.onnx.data"), large.with_name("real")
+    data.rename(real)
+    data.symlink_to("real")
+    export(alone(cell(rng, 4, 6)), "onnx", large, force=True)
+    assert real.exists() and not data.is_symlink()
+
+
+def test_an_input_is_kept_where_it_would_go_with_a_model(large: Path, rng: Rng) -> None:
+    before = {one.name: one.read_bytes() for one in large.parent.iterdir()}
+    with gather() as inputs, pytest.raises(LstmstateError, match="this is the input"):
+        data = large.with_name("m.onnx.data")
+        inputs.add(str(data), version_of(data.stat()))
+        export(alone(cell(rng, 4, 6)), "onnx", large, force=True)
+    assert {one.name: one.read_bytes() for one in large.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize("failing", range(6))
+def test_a_model_that_cannot_be_replaced_keeps_its_weights(
+    large: Path, rng: Rng, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    before = {one.name: one.read_bytes() for one in large.parent.iterdir()}
+    replace, calls = os.replace, count()
+
+    def fail_once(*paths: str) -> None:
+        if next(calls) == failing:
+            raise OSError(errno.EIO, "it fails")
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", fail_once)
+    if failing < 5:  # three old files, and two new ones
+        with pytest.raises(LstmstateError, match="it fails"):
+            export(alone(cell(rng, 4, 6)), "onnx", large, force=True)
+        assert {one.name: one.read_bytes() for one in large.parent.iterdir()} == before
+    else:
+        export(alone(cell(rng, 4, 6)), "onnx", large, force=True)
+        assert next(calls) == 5
 
 
 @pytest.mark.parametrize("name", ["a..b.onnx", "a\\b.onnx", "\udcff.onnx"])

@@ -39,7 +39,14 @@ class DataFile:
 
 
 class ModelFiles(NamedTuple):
-    """The bytes of a model, and the file of its weights; None if they are in the model."""
+    """A model.
+
+    Attributes:
+        model: its bytes.
+        data: the file of its weights; None if they are in the model.
+        useless: the file of the weights of the model that it replaces, if it has none.
+    """
 
     model: bytes
     data: DataFile | None = None
+    useless: str | None = None

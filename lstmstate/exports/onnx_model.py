@@ -35,6 +35,7 @@ from lstmstate.state.layouts import LAYOUTS
 if TYPE_CHECKING:
     import onnx
 
+_PRODUCER = "lstmstate"
 _OPSET, _IR_VERSION = 22, 10  # of ONNX 1.17, which onnxruntime 1.21 and all later ones load
 # A message of protobuf has less than 2 GiB, and takes several times its bytes while it is made.
 _IN_MODEL_BYTES = 256 << 20
@@ -64,13 +65,14 @@ def model(network: Network, path: str) -> bytes | ModelFiles:
     weights = _Weights(f"{path}{_DATA}" if is_large else None)
     written: bytes = helper.make_model(
         _Model(network, weights).graph,
-        producer_name="lstmstate",
+        producer_name=_PRODUCER,
         opset_imports=[helper.make_opsetid("", _OPSET)],
         ir_version=_IR_VERSION,
     ).SerializeToString()
     if weights.file is None:
         checker.check_model(written, full_check=True)
-        return written
+        useless = _data_of(path)
+        return ModelFiles(written, useless=useless) if useless else written
     try:
         _check_files(written, weights.file)
     except OSError as error:
@@ -79,6 +81,28 @@ def model(network: Network, path: str) -> bytes | ModelFiles:
             advice="set TMPDIR to a folder with room",
         ) from None
     return ModelFiles(written, weights.file)
+
+
+def _data_of(path: str) -> str | None:
+    """Return the file with the weights of the model that is at a path, if an export wrote both."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    data = f"{path}{_DATA}"
+    if not (os.path.isfile(path) and os.path.isfile(data)):
+        return None
+    try:
+        found = onnx.load(path, load_external_data=False)
+    except (OSError, DecodeError):
+        return None
+    places = {
+        entry.value
+        for tensor in found.graph.initializer
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    is_ours = found.producer_name == _PRODUCER and os.path.basename(data) in places
+    return data if is_ours else None
 
 
 def _refuse_name(path: str) -> None:

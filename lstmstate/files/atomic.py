@@ -63,6 +63,7 @@ class Outputs:
         self._context = ExitStack()
         self._temporary: dict[str, str] = {}  # target → where it is written meanwhile
         self._optional: set[str] = set()
+        self._useless: list[str] = []
 
     def __enter__(self) -> Outputs:
         self._inputs = self._context.enter_context(gather())
@@ -99,6 +100,11 @@ class Outputs:
             self._optional.add(os.path.realpath(target))
         with report_errors(target), open(path, "wb") as file:
             yield file
+
+    def remove(self, path: str) -> None:
+        """Have a file disappear together with an output that is replaced, and that needed it."""
+        self._inputs.refuse(path)
+        self._useless.append(os.path.abspath(path))
 
     def refuse(self, target: str) -> None:
         """Raise an error if `target` must not be written."""
@@ -186,8 +192,9 @@ class Outputs:
         old: dict[str, str] = {}
         new: list[str] = []
         try:
-            for target in reversed(files) if self._force and len(files) > 1 else ():
-                if target not in self._optional and os.path.exists(target):
+            some = [*reversed(files), *self._useless]  # a model before its weights
+            for target in some if self._force and len(some) > 1 else ():
+                if target not in self._optional and os.path.lexists(target):
                     name = _new_name(os.path.dirname(target))
                     with report_errors(target):
                         os.replace(target, name)

@@ -143,6 +143,8 @@ class Export(NamedTuple):
                 content.data.write(file)
         with outputs.open(path) as file:
             file.write(content.model)
+        if content.useless is not None:
+            outputs.remove(content.useless)
         return [path] if content.data is None else [path, content.data.path]
 
     def _write_arrays(self, outputs: Outputs, arrays: Mapping[str, Array]) -> list[str]:
