@@ -16,7 +16,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +27,7 @@ from lstmstate.engines.expressible import missing_parts
 from lstmstate.engines.gate_weights import gate_weights
 from lstmstate.engines.numpy_functions import LEAK
 from lstmstate.engines.onnx_graph import DIRECTIONS, OPERATOR, lstm_node
-from lstmstate.errors import LstmstateError, MissingExtraError, UnsupportedError, printable
+from lstmstate.errors import MissingExtraError, UnsupportedError, printable
 from lstmstate.exports.model_files import DataFile, ModelFiles
 from lstmstate.state.layouts import LAYOUTS
 
@@ -63,24 +62,33 @@ def model(network: Network, path: str) -> bytes | ModelFiles:
     if is_large:
         _refuse_name(path)
     weights = _Weights(f"{path}{_DATA}" if is_large else None)
-    written: bytes = helper.make_model(
+    made = helper.make_model(
         _Model(network, weights).graph,
         producer_name=_PRODUCER,
         opset_imports=[helper.make_opsetid("", _OPSET)],
         ir_version=_IR_VERSION,
-    ).SerializeToString()
-    if weights.file is None:
-        checker.check_model(written, full_check=True)
-        useless = _data_of(path)
-        return ModelFiles(written, useless=useless) if useless else written
-    try:
-        _check_files(written, weights.file)
-    except OSError as error:
-        raise LstmstateError(
-            f"no temporary file can be written to check the model ({error.strerror or error})",
-            advice="set TMPDIR to a folder with room",
-        ) from None
-    return ModelFiles(written, weights.file)
+    )
+    written: bytes = made.SerializeToString()
+    if weights.file is not None:
+        _declare_outside(made.graph)
+        checker.check_model(made, full_check=True)
+        return ModelFiles(written, weights.file)
+    checker.check_model(written, full_check=True)
+    useless = _data_of(path)
+    return ModelFiles(written, useless=useless) if useless else written
+
+
+def _declare_outside(graph: onnx.GraphProto) -> None:
+    """Make inputs of the weights in another file, so that the graph is checked without it."""
+    from onnx import TensorProto, helper
+
+    tensors = list(graph.initializer)
+    del graph.initializer[:]
+    for one in tensors:
+        if one.data_location == TensorProto.EXTERNAL:
+            graph.input.append(helper.make_tensor_value_info(one.name, one.data_type, one.dims))
+        else:
+            graph.initializer.append(one)
 
 
 def _data_of(path: str) -> str | None:
@@ -114,20 +122,6 @@ def _refuse_name(path: str) -> None:
             path=path,
             advice="give the output another name",
         )
-
-
-def _check_files(written: bytes, data: DataFile) -> None:
-    """Check a model whose weights are in another file: in its place is one of holes."""
-    from onnx import checker
-
-    with TemporaryDirectory() as folder:
-        name = os.path.basename(data.path)
-        with open(os.path.join(folder, name), "wb") as file:
-            file.truncate(data.nbytes)
-        path = os.path.join(folder, name.removesuffix(_DATA))
-        with open(path, "wb") as file:
-            file.write(written)
-        checker.check_model(path, full_check=True)
 
 
 def source(network: Network, path: str) -> str:

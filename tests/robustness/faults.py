@@ -3,6 +3,7 @@
     python tests/robustness/faults.py                    every way of writing, every call
     python tests/robustness/faults.py --every 5          each fifth of these faults
     python tests/robustness/faults.py --moments 20       SIGKILL at 20 moments of each way, too
+    python tests/robustness/faults.py --only "--to onnx" these ways of writing
 
 Each call on a file of the output's folder fails in turn (once with ENOSPC, or from there on with
 EIO), is short, or is where the process gets SIGKILL, SIGTERM or SIGINT. stdout is a file in that
@@ -31,6 +32,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from importlib import import_module
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from pkgutil import walk_packages
@@ -59,6 +61,12 @@ FAULTS = [
     Fault("SIGTERM", 2, signal.SIGTERM, (0, 143)),
     Fault("SIGINT", 2, signal.SIGINT, (0, 130)),
 ]
+EXPORTS = [
+    ("numpy", "w.py"),
+    ("tensorflow", "w.ckpt"),
+    ("keras", "w.keras"),
+    ("keras", "w.weights.h5"),
+]
 AT_A_MOMENT = Fault("SIGKILL at a moment", 2, signal.SIGKILL, (0, KILLED))
 
 
@@ -82,6 +90,12 @@ def ways(sources: Path, out: Path) -> Iterator[list[str]]:
     yield ["convert", saved, "--to-flat", "-o", f"{out}/s.npz"]
     yield ["convert", saved, "--to-tuple", "-o", f"{out}/s.ckpt", "--json"]
     yield [*run, "-o", f"{out}/y.npy", "--state-out", f"{out}/s.ckpt"]
+    export = ["export", f"{sources}/net", "--to"]
+    for target, name in EXPORTS:
+        yield [*export, target, "-o", f"{out}/{name}"]
+    if find_spec("onnx"):
+        for name in ("net", "shrunk", "other"):
+            yield ["export", f"{sources}/{name}", "--to", "onnx", "-o", f"{out}/w.onnx"]
     yield [*run, "-o", "-", "--state-out", f"{out}/s.npz"]
     yield [*run, "-o", f"{out}/y.npz", "--state-out", "-"]
     carried = ["--carry-state", "--state-out", f"{out}/s.npy", "--state-layout", "flat"]
@@ -117,6 +131,11 @@ def make_sources(folder: Path, scale: float) -> None:
     samples = HERE.parent.parent / "sample_checkpoints"
     shutil.copytree(samples / "peephole_tuple", folder / "ckpt")
     shutil.copytree(samples / f"peephole_{'flat' if scale == 1 else 'tuple'}", folder / "saved")
+    # The weights of saved_model are in its ONNX model, and those of the others next to theirs.
+    small, large = "saved_model", "sunspots"
+    nets = (large, small, "bidirectional") if scale == 1 else (small, large, large)
+    for name, sample in zip(("net", "shrunk", "other"), nets, strict=True):
+        shutil.copytree(samples / sample, folder / name)
 
 
 class Result(NamedTuple):
@@ -143,6 +162,12 @@ class Runner:
         for module in walk_packages(lstmstate.__path__, "lstmstate."):
             if module.name != "lstmstate.__main__":
                 import_module(module.name)
+        if find_spec("onnx"):
+            import onnx.checker  # noqa: F401
+
+            from lstmstate.exports import onnx_model
+
+            onnx_model._IN_MODEL_BYTES = 2000
 
     def run(
         self, words: list[str], folder: Path, at: int, fault: Fault, killed_after: float = 0
@@ -193,8 +218,9 @@ def _call(words: list[str]) -> int:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Return the files of a folder."""
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    """Return the files of a folder, and any folder in it as a temporary file."""
+    found = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    return found | {f"{path.name}.tmp": b"" for path in folder.iterdir() if path.is_dir()}
 
 
 class Case:
@@ -248,7 +274,9 @@ class Case:
         found = {
             "torn": not all(known) or not is_printed,
             "lost": any(
-                not {before[name], after[name]}.intersection(files.values()) for name in before
+                not {before[name], after.get(name)}.intersection(files.values())
+                for name in before
+                if name in after or not is_new
             ),
             "mixed": not (is_old or is_new or is_batch),
             "left": any(name.endswith(".tmp") for name in files) and not may_leave,
@@ -287,6 +315,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--every", type=int, default=1, help="inject each N-th fault only")
     parser.add_argument("--moments", type=int, default=0, help="kill each way at N moments, too")
+    parser.add_argument("--only", default="", help="only ways with this in their command line")
     given = parser.parse_args()
     if "faults.so" not in os.environ.get("LD_PRELOAD", ""):
         return _preloaded()
@@ -297,6 +326,8 @@ def main() -> int:
         make_sources(old, 0.5)
         make_sources(new, 1)
         for earlier, words in zip(ways(old, out), ways(new, out), strict=True):
+            if given.only not in " ".join(words):
+                continue
             for before in (None, earlier) if str(out) in " ".join(words) else (None,):
                 case = Case(runner, words, before, out)
                 for fault, problems in inject(runner, case, given.moments, given.every, number):
