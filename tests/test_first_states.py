@@ -675,3 +675,57 @@ def test_a_flat_state_times_a_mask() -> None:
     (cell,) = open_checkpoint(FAULTS / "flat_state_masked").cells.values()
     assert cell.options["state_is_tuple"] == Option(False, "graph")
     assert cell.options["batch_size"] == Option(3, "graph")
+
+
+@pytest.mark.parametrize("proj", [None, 2])
+@pytest.mark.parametrize("loop", [dynamic, static])
+def test_groups_of_units_start_from_one_m(
+    tmp_path: Path, shell: Shell, loop: Callable[..., Any], proj: int | None
+) -> None:
+    """As contrib's GLSTMCell: each group reads its part of x and of m."""
+    tf, width = tensorflow(), proj or UNITS
+
+    def step(x: Any, c: Any, m: Any) -> Any:
+        products = []
+        for group in range(2):
+            with tf.variable_scope(f"group{group}"):
+                read = [
+                    tf.slice(of, [0, group * size], [BATCH, size])
+                    for of, size in ((x, INPUTS // 2), (m, width // 2))
+                ]
+                kernel = kept(tf, "kernel", (INPUTS + width) // 2, 2 * UNITS)
+                products.append(tf.split(tf.matmul(tf.concat(read, 1), kernel), 4, 1))
+        i, j, f, o = (
+            tf.nn.bias_add(tf.concat(parts, 1), kept(tf, f"bias_{gate}", UNITS))
+            for gate, *parts in zip("ijfo", *products, strict=True)
+        )
+        c = tf.sigmoid(f + 1.0) * c + tf.sigmoid(i) * tf.tanh(j)
+        m = tf.sigmoid(o) * tf.tanh(c)
+        if proj is not None:
+            with tf.variable_scope("projection"):
+                m = tf.matmul(m, kept(tf, "kernel", UNITS, proj))
+        return c, m
+
+    class GLSTMCell(tf.nn.rnn_cell.RNNCell):  # type: ignore[misc, name-defined]
+        state_size = tf.nn.rnn_cell.LSTMStateTuple(UNITS, width)
+        output_size = width
+
+        def call(self, x: Any, state: Any) -> Any:
+            c, m = step(x, *state)
+            return m, tf.nn.rnn_cell.LSTMStateTuple(c, m)
+
+    with as_in_1_x(tf), tf.Session() as session:
+        first = tf.nn.rnn_cell.LSTMStateTuple(
+            kept(tf, "one", BATCH, UNITS), kept(tf, "two", BATCH, width)
+        )
+        loop(tf, GLSTMCell(), inputs(tf, INPUTS, BATCH, STEPS), initial_state=first)
+        session.run(tf.global_variables_initializer())
+        values = session.run(list(first))
+        prefix = tf.train.Saver().save(session, str(tmp_path / "model.ckpt"))
+    states = open_checkpoint(prefix).states
+    assert {name: state.layout for name, state in states.items()} == {"one": "c", "two": "m"}
+    shell("convert", prefix, "--to-tuple", "-o", tmp_path / "s.npz", code=0)
+    with np.load(tmp_path / "s.npz") as found:
+        assert all(
+            np.array_equal(found[half], value) for half, value in zip("cm", values, strict=True)
+        )

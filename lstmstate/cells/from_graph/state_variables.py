@@ -277,7 +277,9 @@ def _columns(uses: Sequence[Use], shape: tuple[int, ...]) -> list[tuple[int, int
         elif last is None or last.of != len(shape) - 1:
             return None
         elif last.at is not None and last.size is not None:
-            found.append((last.at, last.size))
+            groups = use.cell.extra.get("number_of_groups") or 1
+            is_first_of_groups = use.half == "m" and last.size * groups == use.width
+            found.append((last.at, use.width if is_first_of_groups else last.size))
         else:
             return None
     return found if all(at + size <= shape[-1] for at, size in found) else None
