@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ from builders import BundleBuilder
 from commands import Shell, checkpoint, error, in_folder, numbers
 from exported import export
 from networks import alone, cell
+from work import MIB, little_memory
 
+import lstmstate
 from lstmstate import limits
 from lstmstate.errors import UnsupportedError
+from lstmstate.exports import onnx_model
 
 
 def test_a_diagonal_is_not_made_a_huge_matrix(tmp_path: Path, rng: Any) -> None:
@@ -150,3 +154,36 @@ def test_the_longest_names_are_written_and_read(shell: Shell, tmp_path: Path, en
         assert "its name is too long for an .npz; write an .h5 or .safetensors" in error(done)
         shell("export", path, "--to", "arrays", "--variable", name[:-5], "-o", target, code=0)
     assert name[:-5] in shell("inspect", target).out
+
+
+@pytest.mark.parametrize(
+    ("to", "name", "most"),
+    [
+        ("tensorflow", "w.ckpt", 2.2),
+        ("torch", "w.safetensors", 2.2),
+        ("torch", "w.pt", 2.2),
+        ("gates", "w.npz", 1.2),
+        ("gates", "w.h5", 1.2),
+        ("numpy", "w.py", 1.2),
+        ("onnx", "w.onnx", 1.2),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_an_export_makes_one_copy_of_the_weights_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str, name: str, most: float
+) -> None:
+    """Together with those that are read; they are written in parts."""
+    if to == "onnx":
+        pytest.importorskip("onnx")
+        monkeypatch.setattr(onnx_model, "_IN_MODEL_BYTES", 0)
+    units = 1024
+    weights = {
+        "rnn/lstm_cell/kernel": numbers(2 * units, 4 * units),
+        "rnn/lstm_cell/bias": numbers(4 * units),
+    }
+    path = checkpoint(tmp_path / "m.ckpt", weights)
+    export_to = partial(lstmstate.export, path, to=to)
+    export_to(tmp_path / f"first.{name}")  # what is imported is not counted
+    nbytes = sum(one.nbytes for one in weights.values())
+    with little_memory(most * nbytes / MIB):
+        export_to(tmp_path / name)

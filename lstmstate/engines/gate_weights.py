@@ -75,5 +75,10 @@ def join_gates(cell: CanonicalCell, order: str, added: float = 0.0) -> GateWeigh
         added: what the program that runs them adds to f by itself.
     """
     gates = gate_weights(cell, added)
-    parts = zip(*(gates[gate][:3] for gate in order), strict=True)
-    return GateWeights(*(np.concatenate(part, axis=-1) for part in parts))
+    bias = np.concatenate([gates[gate].bias for gate in order])
+    if order == cell.gates and cell.recurrent.ndim == 2:  # as they are: large, and not copied
+        return GateWeights(cell.kernel, cell.recurrent, bias)
+    kernel, recurrent = (
+        np.concatenate([gates[gate][at] for gate in order], axis=-1) for at in (0, 1)
+    )
+    return GateWeights(kernel, recurrent, bias)

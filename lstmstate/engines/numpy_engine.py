@@ -18,7 +18,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from copy import copy
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -83,8 +83,14 @@ class NumpyRunner:
     """A network whose cells are run one after another, each over all of the steps."""
 
     def __init__(self, network: Network) -> None:
-        self._stages = [
-            [[NumpyCell(cell) for cell in chain] for chain in stage] for stage in network.stages
+        self._network = network
+
+    @cached_property
+    def _stages(self) -> list[list[list[NumpyCell]]]:
+        """The cells, which are laid out for the first run: an export needs none."""
+        return [
+            [[NumpyCell(cell) for cell in chain] for chain in stage]
+            for stage in self._network.stages
         ]
 
     def in_float64(self) -> NumpyRunner:

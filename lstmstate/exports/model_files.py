@@ -7,7 +7,7 @@ from typing import IO
 
 from lstmstate.engines.canonical_network import Array
 from lstmstate.named_tuple import NamedTuple
-from lstmstate.state.formats.array_writer import values
+from lstmstate.state.formats.array_writer import parts_of, values
 
 
 class DataFile:
@@ -35,7 +35,8 @@ class DataFile:
         for start, parts in self._places:
             file.write(bytes(start - file.tell()))
             for part in parts:
-                file.write(values(part))
+                for _, rows in parts_of(part):
+                    file.write(values(rows))
 
 
 class ModelFiles(NamedTuple):

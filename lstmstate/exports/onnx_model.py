@@ -29,6 +29,7 @@ from lstmstate.engines.numpy_functions import LEAK
 from lstmstate.engines.onnx_graph import DIRECTIONS, OPERATOR, lstm_node
 from lstmstate.errors import MissingExtraError, UnsupportedError, printable
 from lstmstate.exports.model_files import DataFile, ModelFiles
+from lstmstate.files.atomic import report_errors
 from lstmstate.state.layouts import LAYOUTS
 
 if TYPE_CHECKING:
@@ -100,8 +101,9 @@ def _data_of(path: str) -> str | None:
     if not (os.path.isfile(path) and os.path.isfile(data)):
         return None
     try:
-        found = onnx.load(path, load_external_data=False)
-    except (OSError, DecodeError):
+        with report_errors(path):
+            found = onnx.load(path, load_external_data=False)
+    except DecodeError:
         return None
     places = {
         entry.value

@@ -84,17 +84,22 @@ class Era(NamedTuple):
 
     def arrays(self, network: Network) -> Mapping[str, Array]:
         """Return the variables by name: `rnn/lstm_cell/kernel` `[I + R, 4H]`, …"""
-        return {
-            f"{scope}/{leaf}": array
+        values = (array for cell in network.cells for array in _values(cell).values())
+        return dict(zip(self._names(network), values, strict=True))
+
+    def _names(self, network: Network) -> list[str]:
+        """Return the names of the variables."""
+        leaves = PLAIN.leaves[self.key]
+        return [
+            f"{scope}/{leaves[role].format(k=0)}"
             for scope, cell in zip(self.cell_names(network), network.cells, strict=True)
-            for leaf, array in self._variables(cell).items()
-        }
+            for role in _roles(cell)
+        ]
 
     def source(self, network: Network, path: str) -> str:
         """Return the program that runs them, in the names of 1.2 and later."""
         prefix = path.removesuffix(".index")
-        here = TENSORFLOW_1_2.arrays(network)
-        pairs = zip(self.arrays(network), here, strict=True)
+        pairs = zip(self._names(network), TENSORFLOW_1_2._names(network), strict=True)
         lines = "".join(f"        {name!r}: {new!r},\n" for name, new in pairs)
         restore = _RESTORED if self.key == NEW else _MAPPED
         return _PROGRAM.format(
@@ -133,20 +138,23 @@ class Era(NamedTuple):
                     found.append(f"{loop}/{layer}{self.cell}")
         return found
 
-    def _variables(self, cell: CanonicalCell) -> dict[str, Array]:
-        """Return the variables of a cell, ordered as the class makes them."""
-        joined = join_gates(cell, "ijfo", cell.forget_bias)
-        values = {"kernel": np.concatenate([joined.kernel, joined.recurrent]), "bias": joined.bias}
-        peepholes = {gate: weights.peephole for gate, weights in gate_weights(cell).items()}
-        if any(one is not None for one in peepholes.values()):
-            zeros = np.zeros(cell.widths.c, cell.dtype)
-            for gate in "fio":
-                own = peepholes[gate]
-                values[f"w_{gate}_diag"] = zeros if own is None else own
-        if cell.projection is not None:
-            values["projection"] = cell.projection
-        leaves = PLAIN.leaves[self.key]
-        return {leaves[role].format(k=0): array for role, array in values.items()}
+
+def _roles(cell: CanonicalCell) -> list[str]:
+    """Return the variables of a cell, ordered as the class makes them."""
+    peepholes = ["w_f_diag", "w_i_diag", "w_o_diag"] if cell.peepholes else []
+    return ["kernel", "bias", *peepholes, *["projection"] * (cell.projection is not None)]
+
+
+def _values(cell: CanonicalCell) -> dict[str, Array]:
+    """Return the values of these variables."""
+    joined, gates = join_gates(cell, "ijfo", cell.forget_bias), gate_weights(cell)
+    values = {"kernel": np.concatenate([joined.kernel, joined.recurrent]), "bias": joined.bias}
+    zeros = np.zeros(cell.widths.c, cell.dtype)
+    for gate in "fio":
+        own = gates[gate].peephole
+        values[f"w_{gate}_diag"] = zeros if own is None else own
+    values["projection"] = zeros if cell.projection is None else cell.projection
+    return {role: values[role] for role in _roles(cell)}
 
 
 def joined_stages(network: Network) -> list[list[list[CanonicalCell]]]:

@@ -46,7 +46,7 @@ from lstmstate.model.network_loader import RECORDED, Recorded, RunOptions
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.operations.export_arrays import export_arrays
 from lstmstate.operations.load import Slices
-from lstmstate.state.formats.array_writer import PlannedArray, open_writer
+from lstmstate.state.formats.array_writer import open_writer, parts_of, plan_whole
 from lstmstate.state.formats.checkpoint_arrays import write_arrays
 from lstmstate.state.formats.registry import kind_to_write
 from lstmstate.state.layouts import LAYOUTS, to_arrays
@@ -167,10 +167,11 @@ class Export(NamedTuple):
             texts = {recorded_options.NAME: recorded_options.line(recorded)} if recorded else {}
             write_arrays(outputs, path, arrays, texts)
             return paths
-        plans = [PlannedArray(n, a.shape, a.dtype) for n, a in arrays.items()]
+        plans = [plan_whole(name, array) for name, array in arrays.items()]
         with open_writer(outputs, path, kind, plans, None) as writer:
             for name, array in arrays.items():
-                writer.write(name, 0, array)
+                for start, part in parts_of(array):
+                    writer.write(name, start, part)
         return paths
 
     @property

@@ -349,6 +349,21 @@ class Spool:
             yield self._file.read(min(_COPIED, end - at))
 
 
+def plan_whole(name: str, array: Array) -> PlannedArray:
+    """Return the plan of an array that comes in the parts of `parts_of`."""
+    return PlannedArray(name, array.shape, array.dtype, 0 if array.size and array.ndim else None)
+
+
+def parts_of(array: Array) -> Iterator[tuple[int, Array]]:
+    """Yield an array in parts of few rows, each with its first row; one without rows whole."""
+    if not (array.size and array.ndim):
+        yield 0, array
+        return
+    rows = max(_COPIED * len(array) // array.nbytes, 1)
+    for start in range(0, len(array), rows):
+        yield start, array[start : start + rows]
+
+
 def put_rows(file: IO[bytes], origin: int, plan: PlannedArray, start: int, array: Array) -> None:
     """Write rows where they belong in an array in C order that begins at `origin`."""
     if not array.size:

@@ -101,6 +101,7 @@ def write_arrays(
 ) -> None:
     """Write arrays of floats, and texts, as the tensors of a checkpoint."""
     from lstmstate.checkpoint.checkpoint_writer import new_checkpoint
+    from lstmstate.state.formats.array_writer import parts_of
 
     with new_checkpoint(outputs, target) as writer:
         for name in sorted([*arrays, *texts]):
@@ -108,4 +109,5 @@ def write_arrays(
                 add_text(writer, name, texts[name])
                 continue
             array, dtype = arrays[name], dtypes.BY_NAME[arrays[name].dtype.name]
-            writer.add(name, dtype, array.shape, [dtypes.to_bytes(array, dtype)])
+            parts = (dtypes.to_bytes(part, dtype) for _, part in parts_of(array))
+            writer.add(name, dtype, array.shape, parts)
