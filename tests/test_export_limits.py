@@ -17,6 +17,7 @@ import lstmstate
 from lstmstate import limits
 from lstmstate.errors import UnsupportedError
 from lstmstate.exports import onnx_model
+from lstmstate.state.formats.array_writer import values
 
 
 def test_a_diagonal_is_not_made_a_huge_matrix(tmp_path: Path, rng: Any) -> None:
@@ -154,6 +155,14 @@ def test_the_longest_names_are_written_and_read(shell: Shell, tmp_path: Path, en
         assert "its name is too long for an .npz; write an .h5 or .safetensors" in error(done)
         shell("export", path, "--to", "arrays", "--variable", name[:-5], "-o", target, code=0)
     assert name[:-5] in shell("inspect", target).out
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (65, 130), (200, 3), (3, 200), (0, 5), (64, 64)])
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_transposed_arrays_are_written_in_order(shape: tuple[int, ...], dtype: str) -> None:
+    array = numbers(*shape).astype(dtype)
+    for one in (array, array.T, array[::2], array.T[:, ::-1], array[::-1].T):
+        assert bytes(values(one)) == one.tobytes()
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ _READABLE = 9_000  # NumPy refuses headers of more than 10,000 characters
 _OTHER_MEMBERS = 4  # of an archive: the metadata; those of torch
 _LONGEST_NAME = 0xFFFF  # bytes: a member of an archive counts them in 16 bits
 _COPIED = 1 << 20  # bytes at a time
+_LINE = 64  # columns of a transposed array, which fill whole lines of the caches
 
 
 class PlannedArray(NamedTuple):
@@ -399,4 +400,8 @@ def values(array: Array) -> memoryview:
     """Return the bytes of an array in C order."""
     import numpy as np
 
+    if array.ndim == 2 and array.strides[0] < array.strides[1]:  # a transpose: some columns at once
+        turned, array = array, np.empty(array.shape, array.dtype)
+        for start in range(0, turned.shape[1], _LINE):
+            array[:, start : start + _LINE] = turned[:, start : start + _LINE]
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
