@@ -356,13 +356,23 @@ def plan_whole(name: str, array: Array) -> PlannedArray:
 
 
 def parts_of(array: Array) -> Iterator[tuple[int, Array]]:
-    """Yield an array in parts of few rows, each with its first row; one without rows whole."""
+    """Yield an array in parts of few rows, each with its first row; one without rows whole.
+
+    Those of a transposed one are copied some columns at a time, which is several times faster.
+    """
+    import numpy as np
+
     if not (array.size and array.ndim):
         yield 0, array
         return
     rows = max(_COPIED * len(array) // array.nbytes, 1)
     for start in range(0, len(array), rows):
-        yield start, array[start : start + rows]
+        part = array[start : start + rows]
+        if array.ndim == 2 and 0 <= array.strides[0] < array.strides[-1]:
+            turned, part = part, np.empty(part.shape, part.dtype)
+            for at in range(0, turned.shape[-1], _LINE):
+                part[:, at : at + _LINE] = turned[:, at : at + _LINE]
+        yield start, part
 
 
 def put_rows(file: IO[bytes], origin: int, plan: PlannedArray, start: int, array: Array) -> None:
@@ -400,8 +410,4 @@ def values(array: Array) -> memoryview:
     """Return the bytes of an array in C order."""
     import numpy as np
 
-    if array.ndim == 2 and array.strides[0] < array.strides[1]:  # a transpose: some columns at once
-        turned, array = array, np.empty(array.shape, array.dtype)
-        for start in range(0, turned.shape[1], _LINE):
-            array[:, start : start + _LINE] = turned[:, start : start + _LINE]
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
