@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import Shell, notes
-from writers import TensorFlow, as_in_1_x, save, tensorflow
+from writers import TensorFlow, as_in_1_x, new_session, save, tensorflow
 
 Tensor = Any
 After = Callable[[TensorFlow, Tensor, Tensor], object]  # (tf, x, the outputs)
@@ -146,7 +146,7 @@ def test_the_outputs_are_m_before_any_later_operation(tmp_path: Path, shell: She
     tf, prefix = tensorflow(), str(tmp_path / "model.ckpt")
     data = np.random.default_rng(1).standard_normal((BATCH, STEPS, UNITS)).astype("f4")
     np.save(tmp_path / "x.npy", data)
-    with as_in_1_x(tf), tf.Session() as session:
+    with as_in_1_x(tf), new_session(tf) as session:
         x = tf.placeholder(tf.float32, [None, None, UNITS], "x")
         m = one(tf, x)
         tf.tanh(m)

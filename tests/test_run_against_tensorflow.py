@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from oracle import BATCH, INPUTS, STEPS, Case, assert_alike, differences, noise, renamed
-from writers import RNNCell, Tensor, TensorFlow, activation, as_in_1_x, tensorflow
+from writers import RNNCell, Tensor, TensorFlow, activation, as_in_1_x, new_session, tensorflow
 
 from lstmstate.cells.activations import ACTIVATIONS
 from lstmstate.engines.numpy_functions import function
@@ -436,7 +436,7 @@ def test_activations_agree_on_every_float16_number(name: str, dtype: str) -> Non
     tf = tensorflow()
     every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
     x = every[np.isfinite(every)].astype(dtype)
-    with as_in_1_x(tf), tf.Session() as session, np.errstate(all="ignore"):
+    with as_in_1_x(tf), new_session(tf) as session, np.errstate(all="ignore"):
         theirs = session.run(activation(tf, name)(tf.constant(x)))
         ours = x.copy()
         function(name, dtype == "float16")(ours, ours)
