@@ -119,6 +119,7 @@ def output_notes(shell: Shell, prefix: str, folder: Path, *flags: str) -> list[s
     return [line.removeprefix(GOES_ON) for line in notes(done) if line.startswith(GOES_ON)]
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("name", NOTED)
 @pytest.mark.parametrize("functional", [False, True])
 def test_operations_on_the_outputs_are_noted(
@@ -134,6 +135,7 @@ def test_operations_on_the_outputs_are_noted(
     assert not output_notes(shell, prefix, tmp_path, "--outputs", "m", "--strict")
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("name", QUIET)
 @pytest.mark.parametrize("functional", [False, True])
 def test_layers_the_last_step_and_training_need_no_note(

@@ -49,6 +49,7 @@ def assert_runs(to: str, path: Path, network: Network) -> None:
     assert difference(network, to, path) < 2e-6
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize(("to", "name"), FILES)
 @pytest.mark.parametrize(("widths", "forget_bias"), [([5], -1.0), ([5, 3], 1.0), ([2, 6, 3], 2.0)])
 @pytest.mark.parametrize("directions", [1, 2])

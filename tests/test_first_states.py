@@ -487,6 +487,7 @@ OF_SIZES: dict[str, Callable[[TensorFlow, Any, str], Any]] = {
 }
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("name", OF_SIZES)
 @pytest.mark.parametrize("functional", [False, True])
 def test_a_state_sized_by_x_uses_the_current_x(

@@ -298,7 +298,7 @@ def test_without_a_graph_options_are_marked_as_defaults() -> None:
 numbers = st.integers(1, 400).map(lambda hundredths: hundredths / 100)
 
 
-@settings(derandomize=True, deadline=None, max_examples=30)
+@settings(derandomize=True, deadline=None, max_examples=20)
 @given(
     cell=st.sampled_from(["BasicLSTMCell", "LSTMCell", "LSTMCell"]),
     loop=st.sampled_from(["dynamic", "functional", "static"]),

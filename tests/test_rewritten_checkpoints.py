@@ -451,6 +451,7 @@ def stepping(folder: Path, kind: str, name: str) -> Path:
     return Path(prefix)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("kind", ["v2", "v1", "text", "frozen"])
 def test_a_run_of_the_new_checkpoint_gives_the_same_numbers(

@@ -91,7 +91,7 @@ def all_pairs(kind: str) -> list[Drawn]:
 
 CASES = [*all_pairs("LSTMCell"), *all_pairs("BasicLSTMCell")]
 CHUNK = 10
-FEW_STEPS = 6  # for a cell that is copied for each of them
+FEW_STEPS = 4  # for a cell that is copied for each of them
 
 
 def partitioner(names: str) -> Any:
