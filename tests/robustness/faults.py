@@ -2,6 +2,7 @@
 
     python tests/robustness/faults.py                    every way of writing, every call
     python tests/robustness/faults.py --every 5          each fifth of these faults
+    python tests/robustness/faults.py --in-turn          half of the time: see --help
     python tests/robustness/faults.py --moments 20       SIGKILL at 20 moments of each way, too
 
 Each call on a file of the output's folder fails in turn (once with ENOSPC, or from there on with
@@ -287,6 +288,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--every", type=int, default=1, help="inject each N-th fault only")
     parser.add_argument("--moments", type=int, default=0, help="kill each way at N moments, too")
+    parser.add_argument(
+        "--in-turn", action="store_true", help="write anew and over old outputs in turn, not both"
+    )
     given = parser.parse_args()
     if "faults.so" not in os.environ.get("LD_PRELOAD", ""):
         return _preloaded()
@@ -296,8 +300,9 @@ def main() -> int:
         out, old, new = (Path(name, part) for part in ("out", "old", "new"))
         make_sources(old, 0.5)
         make_sources(new, 1)
-        for earlier, words in zip(ways(old, out), ways(new, out), strict=True):
-            for before in (None, earlier) if str(out) in " ".join(words) else (None,):
+        for at, (earlier, words) in enumerate(zip(ways(old, out), ways(new, out), strict=True)):
+            starts = (None, earlier) if str(out) in " ".join(words) else (None,)
+            for before in starts[at % len(starts) :][:1] if given.in_turn else starts:
                 case = Case(runner, words, before, out)
                 for fault, problems in inject(runner, case, given.moments, given.every, number):
                     injected[fault.name] += 1
