@@ -24,7 +24,7 @@ LSTMSTATE = [sys.executable, "-m", "lstmstate"]
 # The start of a script whose copies run commands: all modules are loaded once.
 LOAD_ALL = """
 import importlib, pkgutil
-import click, h5py, numpy, lstmstate
+import click, h5py, numpy.random, threadpoolctl, lstmstate
 for module in pkgutil.walk_packages(lstmstate.__path__, "lstmstate."):
     importlib.import_module(module.name)
 """

@@ -23,10 +23,14 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes would compile the package
 
 # The same examples in every run, and no time limit: a busy machine is not an error.
-settings.register_profile(
-    "steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.load_profile("steady")
+for profile, examples in (("steady", 40), ("full", 100)):
+    settings.register_profile(
+        profile,
+        derandomize=True,
+        deadline=None,
+        max_examples=examples,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
 
 PROJECT = Path(__file__).resolve().parent.parent
 SAMPLES = PROJECT / "sample_checkpoints"
@@ -52,12 +56,14 @@ def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add an option for the combinations that a quick run leaves out."""
-    parser.addoption("--full", action="store_true", help="test all combinations of parameters")
+    """Add an option for the cases that a quick run leaves out."""
+    help_ = "test all combinations of parameters, more examples, and every change of a graph"
+    parser.addoption("--full", action="store_true", help=help_)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the markers."""
+    """Choose the examples, and declare the markers."""
+    settings.load_profile("full" if config.getoption("full") else "steady")
     for line in (
         "memory(megabytes): the most memory that a test allocates",
         "covering(ways): without --full, only cases with all combinations of so many parameters",

@@ -62,6 +62,7 @@ def square(tf: TensorFlow) -> Any:
     return tf.nn.rnn_cell.LSTMCell(4)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize(
     ("make", "keep", "layouts"),
@@ -111,6 +112,7 @@ def unnamed(tf: TensorFlow, last: Any) -> list[Any]:
     return [to(tf, f"x{k}", half) for k, half in enumerate(h for s in last for h in s[::-1])]
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize(
     "keep",

@@ -229,6 +229,7 @@ def by_rows(tf: Any, x: Any) -> Any:
     return tf.minimum(1.0, tf.cast(tf.shape(x)[0], tf.float32) / 6.0)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("factor", [by_steps, by_rows])
 @pytest.mark.parametrize("place", ["before", "on m", "on x, unrolled"])
 def test_a_graph_that_computes_with_sizes_uses_the_sizes_of_x(
@@ -539,6 +540,7 @@ CUTS: dict[str, Read] = {
 }
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("functional", [False, True])
 @pytest.mark.parametrize("cut", CUTS)
 def test_a_loop_may_slice_each_step_from_the_sequence(

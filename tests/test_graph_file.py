@@ -678,6 +678,7 @@ def both_ways(tf: TensorFlow) -> Tensor:
     return tf.concat(outputs, 2)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("strip", [False, True])
 @pytest.mark.parametrize("build", [plain, projected, of_one_unit, unrolled, stacked, both_ways])
 def test_a_network_gives_the_values_of_tensorflow(

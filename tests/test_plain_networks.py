@@ -191,6 +191,7 @@ def test_a_residual_of_the_last_cell_is_its_output(tmp_path: Path, shell: Shell)
     np.testing.assert_allclose(np.load(tmp_path / "y.npz")["outputs"], expected, atol=2e-6)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("loop", ["static", "dynamic"])
 @pytest.mark.parametrize("layers", [1, 2])
 def test_steps_of_a_backward_cell_are_in_input_order(

@@ -57,6 +57,7 @@ def recording(path: Path, value: bytes, **options: Any) -> str:
 # ---- written
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("to", ERAS)
 @pytest.mark.parametrize(
     ("sample", "width"), [("peephole_flat", 3), ("sunspots", 1), ("bidirectional", 3)]

@@ -490,6 +490,7 @@ def block(
 OPS = ["LSTMBlockCell", "BlockLSTM", "BlockLSTMV2"]
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_block_operations_agree(tmp_path: Path, op: str, dtype: str) -> None:
