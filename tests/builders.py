@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import google_crc32c
@@ -36,6 +37,7 @@ NUMBERS = {
 # ---- protocol buffers
 
 
+@lru_cache(4096)  # most are small, and there are millions
 def varint(value: int) -> bytes:
     """A number in groups of seven bits; one below zero as its 64-bit two's complement."""
     value %= 1 << 64

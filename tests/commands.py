@@ -21,6 +21,13 @@ PROJECT = Path(__file__).resolve().parent.parent
 SAMPLES = PROJECT / "sample_checkpoints"
 SUNSPOTS = str(SAMPLES / "sunspots")
 LSTMSTATE = [sys.executable, "-m", "lstmstate"]
+# The start of a script whose copies run commands: all modules are loaded once.
+LOAD_ALL = """
+import importlib, pkgutil
+import click, h5py, numpy.random, threadpoolctl, lstmstate
+for module in pkgutil.walk_packages(lstmstate.__path__, "lstmstate."):
+    importlib.import_module(module.name)
+"""
 FIRST, SECOND = (f"rnn/multi_rnn_cell/cell_{k}/basic_lstm_cell" for k in (0, 1))
 
 Array = NDArray[Any]

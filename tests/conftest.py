@@ -11,6 +11,7 @@ import advice  # noqa: F401 - before the modules that it checks
 import numpy as np
 import pytest
 from commands import Shell
+from covering import covering
 from hypothesis import HealthCheck, settings
 from work import little_memory
 
@@ -19,12 +20,17 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 # oneDNN sums float16 products with the instructions of the CPU: two machines give two results.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes would compile the package
 
 # The same examples in every run, and no time limit: a busy machine is not an error.
-settings.register_profile(
-    "steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.load_profile("steady")
+for profile, examples in (("steady", 40), ("full", 100)):
+    settings.register_profile(
+        profile,
+        derandomize=True,
+        deadline=None,
+        max_examples=examples,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
 
 PROJECT = Path(__file__).resolve().parent.parent
 SAMPLES = PROJECT / "sample_checkpoints"
@@ -49,9 +55,36 @@ def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
     return Shell(capsys)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add an option for the cases that a quick run leaves out."""
+    help_ = "test all combinations of parameters, more examples, and every change of a graph"
+    parser.addoption("--full", action="store_true", help=help_)
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marker that limits memory."""
-    config.addinivalue_line("markers", "memory(megabytes): the most memory that a test allocates")
+    """Choose the examples, and declare the markers."""
+    settings.load_profile("full" if config.getoption("full") else "steady")
+    for line in (
+        "memory(megabytes): the most memory that a test allocates",
+        "covering(ways): without --full, only cases with all combinations of so many parameters",
+    ):
+        config.addinivalue_line("markers", line)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the cases that a covering set does without."""
+    groups: dict[tuple[object, int], list[pytest.Item]] = {}
+    for item in [] if config.getoption("full") else items:
+        marker = item.get_closest_marker("covering")
+        if marker:
+            key = (item.path, item.function), *marker.args  # type: ignore[attr-defined]
+            groups.setdefault(key, []).append(item)
+    left: set[pytest.Item] = set()
+    for (_, ways), group in groups.items():
+        cases = [tuple(item.callspec.params.values()) for item in group]  # type: ignore[attr-defined]
+        left |= {*group} - {group[at] for at in covering(cases, ways)}
+    items[:] = [item for item in items if item not in left]
+    config.hook.pytest_deselected(items=list(left))
 
 
 @pytest.fixture(autouse=True)

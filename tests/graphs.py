@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from writers import as_in_1_x, tensorflow
+from writers import as_in_1_x, new_session, set_variables, tensorflow
 
 import lstmstate
 from lstmstate.state.state import State
@@ -28,11 +28,9 @@ def evaluated(folder: Path, build: Build, *, functional: bool = False) -> tuple[
     tf = tensorflow()
     with as_in_1_x(tf, functional=functional):
         fetches, feeds = build(tf)
-        with tf.Session() as session:
-            session.run(tf.global_variables_initializer())
-            for at, variable in enumerate(tf.global_variables()):
-                shape = variable.shape.as_list()
-                session.run(variable.assign(drawn(*shape, seed=at) * 0.5))
+        with new_session(tf) as session:
+            every = enumerate(tf.global_variables())
+            set_variables(session, {one: drawn(*one.shape, seed=at) * 0.5 for at, one in every})
             found = session.run(list(fetches), dict(feeds))
             return tf.train.Saver().save(session, str(folder / "model.ckpt")), found
 

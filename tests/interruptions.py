@@ -11,12 +11,11 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import NamedTuple
 
-from commands import PROJECT
+from commands import LOAD_ALL, PROJECT
 
-# Python and NumPy are loaded once; each run of the command is a copy of that process.
+# Each run of the command is a copy of this process.
 _SCRIPT = """
 import atexit, os, signal, sys
-import numpy
 from lstmstate.__main__ import main
 number, ignored = map(int, sys.argv[1:3])
 del sys.argv[1:3]
@@ -71,7 +70,12 @@ def interrupted(
     Args:
         ignored: whether the process ignores the signal when the command starts.
     """
-    command = [sys.executable, "-c", _SCRIPT, *map(str, (int(number), int(ignored), *arguments))]
+    command = [
+        sys.executable,
+        "-c",
+        LOAD_ALL + _SCRIPT,
+        *map(str, (int(number), int(ignored), *arguments)),
+    ]
     with (
         TemporaryFile() as stderr,
         subprocess.Popen(

@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from writers import Tensor, TensorFlow, as_in_1_x, edit_graph, tensorflow
+from writers import (
+    Tensor,
+    TensorFlow,
+    as_in_1_x,
+    edit_graph,
+    new_session,
+    set_variables,
+    tensorflow,
+)
 
 from lstmstate.cells import Cell
 from lstmstate.engines import load
@@ -86,10 +94,8 @@ def differences(folder: Path, builds: Sequence[Build], *, v1: bool = False) -> d
         saver = tf.train.Saver(
             names, write_version=tf.train.SaverDef.V1 if v1 else tf.train.SaverDef.V2
         )
-        config = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
-        with tf.Session(config=config) as session:
-            fed = {v.initializer.inputs[1]: _values(v, cases) for v in tf.global_variables()}
-            session.run(tf.global_variables_initializer(), fed)
+        with new_session(tf) as session:
+            set_variables(session, {v: _values(v, cases) for v in tf.global_variables()})
             theirs = session.run([(case.outputs, case.last) for case in cases])
             saver.save(session, prefix, write_meta_graph=False)
         saver.export_meta_graph(f"{prefix}.meta")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import Shell, notes
-from writers import TensorFlow, as_in_1_x, save, tensorflow
+from writers import TensorFlow, as_in_1_x, new_session, save, tensorflow
 
 Tensor = Any
 After = Callable[[TensorFlow, Tensor, Tensor], object]  # (tf, x, the outputs)
@@ -119,6 +119,7 @@ def output_notes(shell: Shell, prefix: str, folder: Path, *flags: str) -> list[s
     return [line.removeprefix(GOES_ON) for line in notes(done) if line.startswith(GOES_ON)]
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("name", NOTED)
 @pytest.mark.parametrize("functional", [False, True])
 def test_operations_on_the_outputs_are_noted(
@@ -134,6 +135,7 @@ def test_operations_on_the_outputs_are_noted(
     assert not output_notes(shell, prefix, tmp_path, "--outputs", "m", "--strict")
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("name", QUIET)
 @pytest.mark.parametrize("functional", [False, True])
 def test_layers_the_last_step_and_training_need_no_note(
@@ -146,7 +148,7 @@ def test_the_outputs_are_m_before_any_later_operation(tmp_path: Path, shell: She
     tf, prefix = tensorflow(), str(tmp_path / "model.ckpt")
     data = np.random.default_rng(1).standard_normal((BATCH, STEPS, UNITS)).astype("f4")
     np.save(tmp_path / "x.npy", data)
-    with as_in_1_x(tf), tf.Session() as session:
+    with as_in_1_x(tf), new_session(tf) as session:
         x = tf.placeholder(tf.float32, [None, None, UNITS], "x")
         m = one(tf, x)
         tf.tanh(m)

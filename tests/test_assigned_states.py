@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import Shell
-from writers import TensorFlow, as_in_1_x, dynamic, inputs, static, tensorflow
+from writers import TensorFlow, as_in_1_x, dynamic, inputs, new_session, static, tensorflow
 
 from lstmstate import StackState, load_state, open_checkpoint
 
@@ -47,7 +47,7 @@ def saved(
         _, last = LOOPS[loop](tf, make(tf), x)
         assigning = keep(tf, last)
         saver = tf.train.Saver(tf.global_variables())
-        with tf.Session() as session:
+        with new_session(tf) as session:
             session.run(tf.global_variables_initializer())
             found, _ = session.run([last, assigning], {x: data})
             saver.save(session, prefix)
@@ -62,6 +62,7 @@ def square(tf: TensorFlow) -> Any:
     return tf.nn.rnn_cell.LSTMCell(4)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize(
     ("make", "keep", "layouts"),
@@ -111,6 +112,7 @@ def unnamed(tf: TensorFlow, last: Any) -> list[Any]:
     return [to(tf, f"x{k}", half) for k, half in enumerate(h for s in last for h in s[::-1])]
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize(
     "keep",

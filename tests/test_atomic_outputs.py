@@ -18,7 +18,7 @@ from tempfile import mkdtemp
 
 import numpy as np
 import pytest
-from commands import LSTMSTATE, PROJECT, SAMPLES, Shell, error, in_folder, numbers, saved
+from commands import LOAD_ALL, LSTMSTATE, PROJECT, SAMPLES, Shell, error, in_folder, numbers, saved
 from interruptions import calls, interrupted
 
 from lstmstate.errors import LstmstateError
@@ -327,7 +327,6 @@ def test_a_failing_system_call_leaves_the_old_file(
 # A command ends, or fails, at one of its calls that rename files; each run is a copy of a process.
 RENAMING = """
 import os, sys
-import h5py, numpy
 from lstmstate.cli import execute
 mode, *arguments = sys.argv[1:]
 
@@ -358,7 +357,7 @@ while line := sys.stdin.readline():
 @contextmanager
 def renaming(mode: str, *arguments: object) -> Iterator[Callable[[int], int]]:
     """Yield a function that runs a command, which ends at a call that renames a file, from 1 on."""
-    command = [sys.executable, "-c", RENAMING, mode, *map(str, arguments)]
+    command = [sys.executable, "-c", LOAD_ALL + RENAMING, mode, *map(str, arguments)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT
     ) as process:

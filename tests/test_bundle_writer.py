@@ -29,6 +29,7 @@ from test_values_against_tensorflow import (
     save_v2,
     strings,
 )
+from writers import new_session
 
 from lstmstate.checkpoint import Checkpoint, dtypes
 from lstmstate.checkpoint import protobuf as wire
@@ -176,7 +177,7 @@ def test_savers_write_in_name_order_and_restore_our_files(tmp_path: Path) -> Non
     tf1 = tf.compat.v1
     values = {name: np.arange(k + 2, dtype=np.float32) for k, name in enumerate(["v/b", "w", "a"])}
     values["p"] = np.arange(20, dtype=np.float32).reshape(5, 4)
-    with tf1.Graph().as_default(), tf1.Session() as session:
+    with tf1.Graph().as_default(), new_session(tf1) as session:
         for name in ("v/b", "w", "a"):
             tf1.get_variable(name, initializer=np.zeros_like(values[name]))
         cut = tf1.fixed_size_partitioner(2)

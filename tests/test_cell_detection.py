@@ -220,6 +220,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("other", OTHERS)
 @pytest.mark.parametrize("loop", [dynamic, static])
 def test_other_recurrent_cells_are_not_lstms_in_a_scope_called_lstm(other: str, loop: Any) -> None:
@@ -278,6 +279,7 @@ def test_averages_and_slots_in_a_graph_are_not_cells() -> None:
 # ---- cells, by the operations of the graph
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("name", ["hidden2", "decoder_LSTM_1", "gru", "dense", "my_gates"])
 @pytest.mark.parametrize("loop", [dynamic, static])
 def test_a_cell_may_have_any_name(name: str, loop: Any) -> None:

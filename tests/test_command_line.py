@@ -245,7 +245,7 @@ def test_click_parses_random_plain_lines_the_same(name: str) -> None:
     flags = {flag: one for one in command.options().values() for flag in one.values()}
     texts = ["a", "", "-", "3", "0.5", "none", "24,12", "128:64", "a=1", "é", "--json", "flat"]
     plain = 0
-    for _ in range(1000):
+    for _ in range(500):
         words = random.choices(["a", "b", "c", ""], [3, 3, 3, 1], k=random.randint(0, 3))
         for flag in random.choices(list(flags), k=random.randint(0, 4)):
             kind = flags[flag].kind

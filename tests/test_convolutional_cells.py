@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from commands import Shell
-from writers import tensorflow
+from writers import new_session, tensorflow
 
 import lstmstate
 from lstmstate import LSTMState, LstmstateError
@@ -50,7 +50,7 @@ def saved(tmp_path: Path, spatial: list[int]) -> Case:
     random = np.random.default_rng(2)
     x = random.standard_normal((BATCH, STEPS, *spatial, CHANNELS)).astype("f4")
     c, m = (random.uniform(-1, 1, (BATCH, *spatial, UNITS)).astype("f4") for _ in "cm")
-    with tf.Graph().as_default() as graph, tf.Session(graph=graph) as session:
+    with tf.Graph().as_default() as graph, new_session(tf, graph) as session:
         fed = tf.placeholder(tf.float32, [None, None, *spatial, CHANNELS], "x")
         halves = [tf.placeholder(tf.float32, [None, *spatial, UNITS], name) for name in ("c", "m")]
         start = tf.nn.rnn_cell.LSTMStateTuple(*halves)

@@ -362,7 +362,7 @@ def test_any_bytes_under_any_name_are_read_or_an_error_of_one_line(
         ("inspect", path.parent),
         ("convert", path, "--to-tuple", "-o", target),
         ("convert", path.parent, "--to-tuple", "-o", target),
-        ("run", SAMPLES / "peephole_tuple", path, "-o", target),
+        ("run", SAMPLES / "tf_0_12_names", path, "-o", target),
     ):
         done = shell(*command)
         assert done.code in (0, 3)

@@ -74,9 +74,10 @@ def by_outputs(outputs: Any) -> Any:
     return np.stack(outputs, 1) if isinstance(outputs, list) else outputs
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("steps", [in_loop, repeated])
 @pytest.mark.parametrize(
-    ("lengths", "given", "taken"),
+    "case",  # the lengths of the graph, whether they are given, and those that it takes
     [
         *((FED, given, taken) for given, taken in ((True, LENGTHS), (False, [STEPS] * BATCH))),
         *((OF_DEFAULT, given, taken) for given, taken in ((True, LENGTHS), (False, None))),
@@ -94,9 +95,9 @@ def by_outputs(outputs: Any) -> Any:
     ],
 )
 def test_sequences_end_as_in_the_graph(
-    steps: Any, lengths: Lengths, given: bool, taken: Any, tmp_path: Path
+    steps: Any, case: tuple[Lengths, bool, Any], tmp_path: Path
 ) -> None:
-    x = padded()
+    x, (lengths, given, taken) = padded(), case
 
     def build(tf: Any) -> Any:
         sequence = tf.placeholder(

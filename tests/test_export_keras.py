@@ -49,6 +49,7 @@ def assert_runs(to: str, path: Path, network: Network) -> None:
     assert difference(network, to, path) < 2e-6
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize(("to", "name"), FILES)
 @pytest.mark.parametrize(("widths", "forget_bias"), [([5], -1.0), ([5, 3], 1.0), ([2, 6, 3], 2.0)])
 @pytest.mark.parametrize("directions", [1, 2])
@@ -83,6 +84,7 @@ def test_stacks_in_two_directions_run_in_keras(tmp_path: Path, rng: Any, name: s
     assert_runs("keras", tmp_path / name, network)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize(("to", "name"), FILES[::2])
 @pytest.mark.parametrize("function", COMMON)
 def test_activations_run_in_keras(
@@ -110,6 +112,7 @@ def test_hard_sigmoid_is_that_of_the_library(
     assert_runs(to, tmp_path / name, alone(large._replace(kernel=8 * large.kernel)))
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize(("to", "name"), FILES)
 @pytest.mark.parametrize(
     "options", [{"gates": "jfo"}, {"indy": True}, {"dtype": "float64", "forget_bias": 0.0}]

@@ -156,6 +156,7 @@ def test_cells_run_in_tensorflow(
     run_in_tensorflow(alone(cell(rng, 4, 5, **options)), to, tmp_path)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("to", ["tensorflow", "tensorflow-0.12", "tensorflow-keras"])
 @pytest.mark.parametrize("kind", KINDS[1:])
 def test_networks_run_in_tensorflow(tmp_path: Path, rng: Any, to: str, kind: str) -> None:

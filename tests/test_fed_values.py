@@ -365,6 +365,7 @@ def in_turn(change: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
     return build
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("change", [lambda tf, c: c, layer])
 @pytest.mark.parametrize("functional", [False, True])
 def test_a_cell_starts_from_the_last_state_of_another(
@@ -388,6 +389,7 @@ def test_a_cell_starts_from_the_last_state_of_another(
         network.load().refuse_parts()
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("functional", [False, True])
 @pytest.mark.parametrize("reads", ["m", "a flag of m", "steps"])
 def test_a_loop_that_may_end_early_is_refused(reads: str, functional: bool, tmp_path: Path) -> None:

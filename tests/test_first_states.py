@@ -16,6 +16,7 @@ from writers import (
     dynamic,
     hand_made,
     inputs,
+    new_session,
     opened,
     save,
     static,
@@ -150,7 +151,7 @@ def saved(folder: Path, feed: Feed, **options: Any) -> tuple[str, Array, Array]:
     with as_in_1_x(tf, options.get("functional", False)):
         x, last = network(tf, feed, steps=options.get("steps", STEPS))
         saver = tf.train.Saver(tf.global_variables())
-        with tf.Session() as session:
+        with new_session(tf) as session:
             session.run(tf.global_variables_initializer())
             found = session.run(last, {x: data})
             saver.save(session, prefix)
@@ -296,7 +297,7 @@ def test_a_run_of_a_stack_from_a_variable_for_each_cell(
         stack = make.MultiRNNCell([make.LSTMCell(UNITS), make.LSTMCell(UNITS)])
         _, last = dynamic(tf, stack, x, initial_state=first)
         saver = tf.train.Saver(tf.global_variables())
-        with tf.Session() as session:
+        with new_session(tf) as session:
             session.run(tf.global_variables_initializer())
             expected = session.run(last, {x: data})
             saver.save(session, prefix)
@@ -486,6 +487,7 @@ OF_SIZES: dict[str, Callable[[TensorFlow, Any, str], Any]] = {
 }
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("name", OF_SIZES)
 @pytest.mark.parametrize("functional", [False, True])
 def test_a_state_sized_by_x_uses_the_current_x(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from commands import Shell
-from writers import as_in_1_x, tensorflow
+from writers import as_in_1_x, new_session, tensorflow
 
 import lstmstate
 from lstmstate import LSTMState, UnsupportedError
@@ -111,7 +111,7 @@ def saved(
     random = np.random.default_rng(1)
     x = random.standard_normal((BATCH, STEPS, width)).astype("f4")
     c, m = (random.uniform(-1, 1, (BATCH, UNITS)).astype("f4") for _ in range(2))
-    with tf.Graph().as_default() as graph, tf.Session(graph=graph) as session:
+    with tf.Graph().as_default() as graph, new_session(tf, graph) as session:
         fed = tf.placeholder(tf.float32, [None, None, width], "x")
         halves = [tf.placeholder(tf.float32, [None, UNITS], name) for name in ("c0", "m0")]
         outputs, last = build(tf, fed, tf.nn.rnn_cell.LSTMStateTuple(*halves))
@@ -229,6 +229,7 @@ def by_rows(tf: Any, x: Any) -> Any:
     return tf.minimum(1.0, tf.cast(tf.shape(x)[0], tf.float32) / 6.0)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("factor", [by_steps, by_rows])
 @pytest.mark.parametrize("place", ["before", "on m", "on x, unrolled"])
 def test_a_graph_that_computes_with_sizes_uses_the_sizes_of_x(
@@ -265,7 +266,7 @@ def saved_loop(tmp_path: Path, cell: Callable[[Any], Any], make_x: Callable[[Any
     """Save a loop over an input computed from a placeholder x; return its prefix and a runner."""
     tf = tensorflow()
     graph = tf.Graph()
-    with graph.as_default(), tf.Session(graph=graph) as session:
+    with graph.as_default(), new_session(tf, graph) as session:
         tf.set_random_seed(7)  # weights whose sums do not cancel for large inputs
         given, x = make_x(tf)
         outputs, state = tf.nn.dynamic_rnn(cell(tf), x, dtype=tf.float32)
@@ -273,7 +274,7 @@ def saved_loop(tmp_path: Path, cell: Callable[[Any], Any], make_x: Callable[[Any
         prefix = tf.train.Saver().save(session, str(tmp_path / "model.ckpt"))
 
         def run(values: Any) -> list[Any]:
-            with tf.Session(graph=graph) as again:
+            with new_session(tf, graph) as again:
                 tf.train.Saver().restore(again, prefix)
                 found: list[Any] = again.run([outputs, *state], {given: values})
             return found
@@ -343,7 +344,7 @@ def test_another_placeholder_is_fed_or_named(tmp_path: Path) -> None:
         return tf.nn.dynamic_rnn(user_cell(tf, step), x, initial_state=state)
 
     tf = tensorflow()
-    with tf.Graph().as_default() as graph, tf.Session(graph=graph) as session:
+    with tf.Graph().as_default() as graph, new_session(tf, graph) as session:
         x = tf.placeholder(tf.float32, [None, None, INPUTS], "x")
         zeros = tf.zeros([BATCH, UNITS])
         build(tf, x, tf.nn.rnn_cell.LSTMStateTuple(zeros, zeros))
@@ -539,6 +540,7 @@ CUTS: dict[str, Read] = {
 }
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("functional", [False, True])
 @pytest.mark.parametrize("cut", CUTS)
 def test_a_loop_may_slice_each_step_from_the_sequence(
@@ -947,7 +949,7 @@ def test_lengths_are_fed_if_the_graph_ends_sequences_itself(shell: Shell, tmp_pa
     tf = tensorflow()
     x = np.random.default_rng(4).standard_normal((BATCH, STEPS, INPUTS)).astype("f4")
     lengths = np.array([5, 2, 1], "i4")
-    with tf.Graph().as_default() as graph, tf.Session(graph=graph) as session:
+    with tf.Graph().as_default() as graph, new_session(tf, graph) as session:
         fed = tf.placeholder(tf.float32, [None, None, INPUTS], "x")
         given = tf.placeholder(tf.int32, [None], "lengths")
         value, states = fed, []
@@ -981,7 +983,7 @@ def test_lengths_are_fed_if_the_graph_ends_sequences_itself(shell: Shell, tmp_pa
 @pytest.mark.parametrize("is_own", [True, False])
 def test_a_fused_cell_with_its_own_lengths_is_refused(is_own: bool, tmp_path: Path) -> None:
     tf = tensorflow()
-    with tf.Graph().as_default() as graph, tf.Session(graph=graph) as session:
+    with tf.Graph().as_default() as graph, new_session(tf, graph) as session:
         x = tf.placeholder(tf.float32, [None, BATCH, INPUTS], "x")
         kernel = tf.get_variable("lstm_fused_cell/kernel", [INPUTS + UNITS, 4 * UNITS])
         bias = tf.get_variable("lstm_fused_cell/bias", [4 * UNITS])

@@ -46,8 +46,10 @@ from writers import (
     dynamic,
     hand_made,
     inputs,
+    new_session,
     only,
     save,
+    set_variables,
     shown,
     static,
     tensorflow,
@@ -621,11 +623,10 @@ def freeze(path: Path, build: Build, strip: bool = False) -> Any:
     with as_in_1_x(tf):
         result = build(tf)
         graph = tf.get_default_graph()
-        with tf.Session() as session:
-            session.run(tf.global_variables_initializer())
+        with new_session(tf) as session:
             # Biases start at zero, which would hide mistakes.
-            for variable in tf.global_variables():
-                variable.load(numbers(*variable.shape, seed=len(variable.name)), session)
+            every = tf.global_variables()
+            set_variables(session, {one: numbers(*one.shape, seed=len(one.name)) for one in every})
             frozen = tf.graph_util.convert_variables_to_constants(
                 session, graph.as_graph_def(), [result.op.name]
             )
@@ -677,6 +678,7 @@ def both_ways(tf: TensorFlow) -> Tensor:
     return tf.concat(outputs, 2)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("strip", [False, True])
 @pytest.mark.parametrize("build", [plain, projected, of_one_unit, unrolled, stacked, both_ways])
 def test_a_network_gives_the_values_of_tensorflow(
@@ -908,7 +910,7 @@ def test_a_frozen_graph_keeps_its_options_in_a_new_checkpoint(shell: Shell, tmp_
     assert only(new).options == only(old).options
     assert only(new).confirm().agrees == only(old).confirm().agrees
     tf = tensorflow()
-    with as_in_1_x(tf), tf.Session() as session:
+    with as_in_1_x(tf), new_session(tf) as session:
         tf.train.import_meta_graph(f"{target}.meta")
         nodes = tf.get_default_graph().as_graph_def().node
         variables = [node.name for node in nodes if node.op == "VariableV2"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from writers import tensorflow
+from writers import new_session, tensorflow
 
 from lstmstate import limits
 from lstmstate.checkpoint.graph import Graph
@@ -54,7 +54,7 @@ def both(build: Build, *, v2: bool = False, **how: Any) -> tuple[list[Array], li
         y = tf.placeholder(tf.float32, [None, 3, 4], "y")
         outputs = build(tf, x, y)
         outputs = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
-        with tf.Session(graph=graph) as session:
+        with new_session(tf, graph) as session:
             expected = session.run(outputs, {x: X, y: Y})
         definition = graph.as_graph_def().SerializeToString()
         names = [output.name for output in outputs]

@@ -79,6 +79,7 @@ def changing(
     return lambda: count
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("change", [overwrite, append, replace])
 @pytest.mark.parametrize("kind", ["npy", "npz", "h5", "csv", "pkl"])
 def test_a_state_that_changes_while_it_is_read(

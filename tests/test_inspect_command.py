@@ -312,6 +312,7 @@ def test_names_from_files_cannot_control_a_terminal(tmp_path: Path, shell: Shell
     assert json.loads(shell("inspect", path, "--json")[1])["cells"][0]["name"] == name
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("columns", [80, 120, 200])
 @pytest.mark.parametrize("sample", ["sunspots", "tf_0_12_names", "bidirectional"])
 def test_tables_fit_the_terminal_without_truncation(columns: int, sample: str) -> None:

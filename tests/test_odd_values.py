@@ -111,6 +111,7 @@ def test_odd_weights_make_the_values_of_the_plain_equations(
             assert np.allclose(outputs[:, step], m, atol=1e-5, equal_nan=True)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("leaf", ["kernel", "bias"])
 @pytest.mark.parametrize("fill", [0, 1e-40, 1e38, np.inf, np.nan])
 def test_odd_weights_do_not_hide_the_cells_from_the_graph_engine(

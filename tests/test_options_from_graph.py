@@ -77,6 +77,7 @@ def test_an_unknown_activation_is_not_mistaken_for_another(function: Any) -> Non
     assert shown(found, "forget_bias") == {"forget_bias": 1.0}
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize(("cell", "layers"), [("BasicLSTMCell", 2), ("LSTMCell", 1)])
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("is_tuple", [True, False])
@@ -93,6 +94,7 @@ def test_state_is_tuple(cell: str, loop: str, is_tuple: bool, layers: int) -> No
         assert shown(one, "state_is_tuple") == {"state_is_tuple": is_tuple}
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("batch", [BATCH, None])
 @pytest.mark.parametrize("first", ["none", "zeros", "fed"])
 def test_the_batch_of_the_initial_state(batch: int | None, first: str) -> None:
@@ -213,6 +215,7 @@ def noise(tf: TensorFlow) -> Any:
     return tf.variable_scope("noise", custom_getter=noisy)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("scope", [resource, parts, noise])
 def test_the_way_variables_are_created_does_not_matter(scope: Any, loop: str) -> None:
@@ -298,7 +301,7 @@ def test_without_a_graph_options_are_marked_as_defaults() -> None:
 numbers = st.integers(1, 400).map(lambda hundredths: hundredths / 100)
 
 
-@settings(derandomize=True, deadline=None, max_examples=30)
+@settings(derandomize=True, deadline=None, max_examples=20)
 @given(
     cell=st.sampled_from(["BasicLSTMCell", "LSTMCell", "LSTMCell"]),
     loop=st.sampled_from(["dynamic", "functional", "static"]),

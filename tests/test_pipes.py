@@ -26,6 +26,7 @@ def flat(tmp_path: Path) -> Path:
     return saved(tmp_path / "last.npy", numbers(3, 8))
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("by", ["pipe", "file"])
 @pytest.mark.parametrize("kind", ["npy", "npz"])
 def test_from_stdin_to_stdout(tmp_path: Path, kind: str, by: str) -> None:

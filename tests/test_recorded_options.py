@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import SAMPLES, Shell, checkpoint, lstm_cell, notes, numbers, saved
-from writers import as_in_1_x, dynamic, tensorflow
+from writers import as_in_1_x, dynamic, new_session, tensorflow
 
 import lstmstate
 from lstmstate import limits
@@ -57,6 +57,7 @@ def recording(path: Path, value: bytes, **options: Any) -> str:
 # ---- written
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("to", ERAS)
 @pytest.mark.parametrize(
     ("sample", "width"), [("peephole_flat", 3), ("sunspots", 1), ("bidirectional", 3)]
@@ -133,7 +134,7 @@ def test_tensorflow_restores_the_weights_next_to_it(shell: Shell, tmp_path: Path
     assert shell("export", "-q", source, "--to", "tensorflow", "-o", new, code=0)
     tf = tensorflow()
     assert NAME in dict(tf.train.list_variables(str(new)))
-    with as_in_1_x(tf), tf.Session() as session:
+    with as_in_1_x(tf), new_session(tf) as session:
         width = lstmstate.open_checkpoint(new).cells["rnn/lstm_cell"].input_size
         units = lstmstate.open_checkpoint(new).cells["rnn/lstm_cell"].num_units
         dynamic(tf, tf.nn.rnn_cell.LSTMCell(units), tf.placeholder(tf.float32, [1, 2, width]))

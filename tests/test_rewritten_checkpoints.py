@@ -23,7 +23,6 @@ from test_values_against_tensorflow import (
     Array,
     Model,
     Named,
-    as_written,
     assert_equal,
     made,
     names,
@@ -34,7 +33,16 @@ from test_values_against_tensorflow import (
     save_v2,
     strings,
 )
-from writers import TensorFlow, as_in_1_x, dynamic, inputs, lstm, tensorflow
+from writers import (
+    TensorFlow,
+    as_in_1_x,
+    dynamic,
+    inputs,
+    lstm,
+    new_session,
+    set_variables,
+    tensorflow,
+)
 
 from lstmstate import load_state
 from lstmstate.cli import execute as run
@@ -144,10 +152,12 @@ class Program:
 
     def save(self, path: Path) -> Run:
         """Give the variables new values, run, and save them."""
-        self._session.run(self._initializer)
-        for name, variable in self._variables.items():
-            if variable.dtype.base_dtype == np.float32 and variable.shape.rank:
-                variable.load(noise(name, variable.shape.as_list(), "f4"), self._session)
+        values = {
+            variable: noise(name, variable.shape.as_list(), "f4")
+            for name, variable in self._variables.items()
+            if variable.dtype.base_dtype == np.float32 and variable.shape.rank
+        }
+        set_variables(self._session, values)
         self._saver.save(self._session, str(path), global_step=7)
         return self._run()
 
@@ -168,9 +178,7 @@ def program(
 ) -> Iterator[Program]:
     """Build the graph of a network, temporarily."""
     tf = tensorflow()
-    config = as_written(tf)
-    config.device_count["CPU"] = 2
-    with as_in_1_x(tf), tf.Session(config=config) as session:
+    with as_in_1_x(tf), new_session(tf, cpus=2) as session:
         yield Program(tf, session, model, states, parts, options)
 
 
@@ -281,7 +289,7 @@ def test_a_state_that_was_saved_in_slices(tmp_path: Path, kind: str) -> None:
     slices = [*[""] * len(values), "5 10 0,2:0,10", "5 10 2,3:0,10"]
     called = [*values, "saved_state", "saved_state"]
     old = str(tmp_path / "old")
-    with as_in_1_x(tf), tf.Session() as session:
+    with as_in_1_x(tf), new_session(tf) as session:
         data = [tf.constant(tensor) for tensor in tensors]
         session.run(
             tf.raw_ops.SaveSlices(
@@ -300,7 +308,7 @@ def test_a_state_that_was_saved_in_slices(tmp_path: Path, kind: str) -> None:
 
 def test_a_state_in_a_saved_model(tmp_path: Path) -> None:
     tf = tensorflow()
-    with as_in_1_x(tf), tf.Session() as session:
+    with as_in_1_x(tf), new_session(tf) as session:
         kept = tf.get_variable("saved_state", [BATCH, 10], trainable=False)
         cell = tf.nn.rnn_cell.LSTMCell(6, num_proj=4, state_is_tuple=False)
         x = inputs(tf, batch=BATCH)
@@ -317,7 +325,7 @@ def test_the_state_of_an_object_based_checkpoint_is_read_but_not_rewritten(
 ) -> None:
     tf, values = tensorflow(), cell_values("cell", 6, 4)
     flat = noise("s", (BATCH, 10), "f4")
-    with as_in_1_x(tf), tf.Session() as session:
+    with as_in_1_x(tf), new_session(tf) as session:
         cell = tf.train.Checkpoint()
         cell.kernel, cell.bias, projection = (tf.Variable(one) for one in values.values())
         cell.projection = tf.train.Checkpoint(kernel=projection)
@@ -419,14 +427,15 @@ def stepping(folder: Path, kind: str, name: str) -> Path:
     """Save a network with its state in a variable; return its checkpoint, or its frozen graph."""
     tf = tensorflow()
     folder.mkdir()
-    with as_in_1_x(tf), tf.Session() as session:
+    with as_in_1_x(tf), new_session(tf) as session:
         cell = NETWORKS[name](tf, tf.nn.rnn_cell)
         start = tf.get_variable("saved_state", [BATCH, cell.state_size], trainable=False)
         x = inputs(tf, 3, batch=BATCH)
         outputs, _ = dynamic(tf, cell, x, initial_state=tf.identity(start))
-        session.run(tf.global_variables_initializer())
-        for variable in tf.global_variables():
-            variable.load(noise(variable.op.name, variable.shape.as_list(), "f4"), session)
+        shapes = {variable: variable.shape.as_list() for variable in tf.global_variables()}
+        set_variables(
+            session, {one: noise(one.op.name, shape, "f4") for one, shape in shapes.items()}
+        )
         version = tf.train.SaverDef.V1 if kind == "v1" else tf.train.SaverDef.V2
         prefix = tf.train.Saver(write_version=version).save(
             session, str(folder / "model.ckpt"), write_meta_graph=kind in ("v1", "v2")
@@ -442,6 +451,7 @@ def stepping(folder: Path, kind: str, name: str) -> Path:
     return Path(prefix)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("kind", ["v2", "v1", "text", "frozen"])
 def test_a_run_of_the_new_checkpoint_gives_the_same_numbers(

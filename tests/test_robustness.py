@@ -155,7 +155,8 @@ def test_a_kill_may_leave_whole_files_of_one_age_only(
     not sys.platform.startswith("linux") or shutil.which("cc") is None, reason="needs Linux and cc"
 )
 def test_some_faults_lose_no_output() -> None:
-    command = [sys.executable, str(FAULTS), "--every", "1600", "--moments", "1"]
+    command = [sys.executable, str(FAULTS), "--every", "800", "--moments", "1"]
+    command += ["--in-turn"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert int(done.stdout.splitlines()[-1].split()[0]) > 15, done.stdout

@@ -643,6 +643,7 @@ def test_the_model_is_read_once_and_before_any_input(
     assert "gone" not in done.err
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("ending", ["npz", "h5", "npy"])
 @pytest.mark.parametrize("flags", [[], ["--time-major"], ["--lengths", "len"]])
 def test_parts_along_time_give_the_same_file(

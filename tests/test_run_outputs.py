@@ -37,6 +37,7 @@ def batch(tmp_path: Path) -> Path:
 # ---- existing files and inputs
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("force", [[], ["--force"]])
 @pytest.mark.parametrize("flag", ["-o", "--state-out"])
 @pytest.mark.parametrize("what", ["input", "state", "lengths", "index", "data", "meta", "columns"])

@@ -233,6 +233,7 @@ def test_temporary_data_is_next_to_the_target_and_unnamed(
     assert os.listdir(tmp_path) == ["a.npz"]
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("kind", [*KINDS, "npy"])
 @pytest.mark.parametrize("axis", [0, 1])
 def test_memory_does_not_grow_with_the_steps(tmp_path: Path, kind: str, axis: int) -> None:

@@ -34,6 +34,7 @@ def layouts(ckpt: LSTMCheckpoint) -> dict[str, tuple[str, str | None]]:
 # ---- identified by the graph
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("names", [("c_state", "m_state"), ("h", "c"), ("a", "b"), ("m", "cell")])
 def test_the_graph_identifies_halves_of_any_name(loop: str, names: tuple[str, str]) -> None:
@@ -50,6 +51,7 @@ def test_the_graph_identifies_halves_of_any_name(loop: str, names: tuple[str, st
     assert ckpt.role(c) == ("state", "rnn/lstm_cell")
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("cell", ["BasicLSTMCell", "LSTMCell"])
 @pytest.mark.parametrize("name", ["saved_state", "x"])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from commands import Shell
 from graphs import Array, assert_same, drawn, ran
-from writers import as_in_1_x, tensorflow
+from writers import as_in_1_x, new_session, tensorflow
 
 import lstmstate
 from lstmstate import LSTMState, UnsupportedError
@@ -34,7 +34,7 @@ def stepped(
     tf = tensorflow()
     with as_in_1_x(tf):
         fed, c, m, *fetches = build(tf)
-        with tf.Session() as session:
+        with new_session(tf) as session:
             session.run(tf.global_variables_initializer())
             for at, variable in enumerate(tf.global_variables()):
                 shape = variable.shape.as_list()
@@ -144,7 +144,7 @@ def test_a_projection_is_part_of_a_step(tmp_path: Path) -> None:
     tf = tensorflow()
     with as_in_1_x(tf):
         fed, c, m, *fetches = build(tf)
-        with tf.Session() as session:
+        with new_session(tf) as session:
             session.run(tf.global_variables_initializer())
             both, outputs = [STATE.c, STATE.m[:, :2]], []
             for at in range(STEPS):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from commands import Shell, error
 from conftest import SHARED
-from writers import as_in_1_x, tensorflow
+from writers import as_in_1_x, new_session, tensorflow
 
 from lstmstate import load_state, open_checkpoint
 
@@ -95,7 +95,7 @@ def saver(folder: Path, layers: int) -> tuple[str, Any]:
             y = made[-1](y)
         updates = [update for layer in made for update in layer.updates]
         kept = tf.train.Saver(tf.global_variables())
-        with tf.Session() as session:
+        with new_session(tf) as session:
             session.run(tf.global_variables_initializer())
             session.run([y, updates], {x: data()})
             found = session.run([(layer.states[1], layer.states[0]) for layer in made])

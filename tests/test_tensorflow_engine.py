@@ -107,6 +107,7 @@ def test_options_of_lstm_cell_agree(rng: Rng, options: dict[str, Any]) -> None:
     assert_agrees(ENGINE, alone(cell(rng, 3, 5, **options)), rng, batch=1)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("clip", [None, 6.0])
 @pytest.mark.parametrize("family", BLOCKS)
 def test_states_beyond_the_default_of_an_operation_agree(

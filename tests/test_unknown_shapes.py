@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from writers import tensorflow
+from writers import new_session, tensorflow
 
 import lstmstate
 
@@ -72,7 +72,7 @@ def saved(folder: Path, build: Any) -> tuple[str, Array, list[Array]]:
     random = np.random.default_rng(3)
     is_ids = build is of_ids
     x = random.standard_normal((BATCH, STEPS, INPUTS)).astype("f4")
-    with tf.Graph().as_default() as graph, tf.Session(graph=graph) as session:
+    with tf.Graph().as_default() as graph, new_session(tf, graph) as session:
         shape = [None, STEPS] if is_ids else [None, None if build is in_a_loop else STEPS, INPUTS]
         fed = tf.placeholder(tf.int32 if is_ids else tf.float32, shape, "x")
         found = build(tf, fed)

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_bundle import GOLDEN_DATA, GOLDEN_INDEX
 from test_v1 import GOLDEN_KEY, GOLDEN_LIST, GOLDEN_VALUES
-from writers import RNNCell, TensorFlow, as_in_1_x, tensorflow
+from writers import RNNCell, TensorFlow, as_in_1_x, new_session, set_variables, tensorflow
 
 from lstmstate import LSTMState, StackState, load_state, save_state
 from lstmstate.checkpoint import Checkpoint
@@ -304,7 +304,7 @@ def test_a_partitioned_variable_over_several_data_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("sharded", [False, True])
 def test_files_written_by_a_saver(tmp_path: Path, version: int, sharded: bool) -> None:
     tf1 = tf.compat.v1
-    with tf1.Graph().as_default(), tf1.Session() as session:
+    with tf1.Graph().as_default(), new_session(tf1) as session:
         with tf1.variable_scope("scope", partitioner=tf1.fixed_size_partitioner(3)):
             tf1.get_variable("kernel", [7, 4], use_resource=False)
         tf1.get_variable("step", [], tf.int64, tf1.ones_initializer(), use_resource=True)
@@ -433,31 +433,21 @@ def stepped(
     """Return (outputs, state) of a model in a session, from a fed state, or from zeros."""
     tf = tensorflow()
     x = noise("x", (BATCH, STEPS, INPUTS), dtype) if x is None else x
-    with as_in_1_x(tf), tf.Session(config=as_written(tf)) as session:
+    with as_in_1_x(tf), new_session(tf) as session:
         cell = made(tf, model, dtype, is_tuple=is_tuple)
         fed = tf.placeholder(tf.as_dtype(dtype), x.shape)
         first = cell.zero_state(BATCH, tf.as_dtype(dtype))
         found = loop(tf, cell, fed, first)
-        session.run(tf.global_variables_initializer())
-        for variable in tf.global_variables():
-            variable.load(noise(variable.op.name, variable.shape.as_list(), dtype), session)
+        shapes = {variable: variable.shape.as_list() for variable in tf.global_variables()}
+        set_variables(
+            session, {one: noise(one.op.name, shape, dtype) for one, shape in shapes.items()}
+        )
         feed = {fed: x}
         if start is not None:
             places, values = tf.nest.flatten(first), tf.nest.flatten(start)
             assert [p.shape.as_list() for p in places] == [list(v.shape) for v in values]
             feed |= dict(zip(places, values, strict=True))
         return session.run(found, feed)
-
-
-def as_written(tf: TensorFlow) -> Any:
-    """Return the configuration of a session that computes a graph as written.
-
-    The optimizer fuses and moves operations differently in graphs of flat states than in those of
-    tuples, and then the last bits of their results differ within TensorFlow itself.
-    """
-    config = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
-    config.graph_options.rewrite_options.disable_meta_optimizer = True
-    return config
 
 
 def halves(state: Structure) -> list[Array]:

@@ -130,6 +130,28 @@ def as_in_1_x(tf: TensorFlow, functional: bool = False) -> Iterator[None]:
         (tf.enable_resource_variables if resources else tf.disable_resource_variables)()
 
 
+def new_session(tf: TensorFlow, graph: Any = None, *, cpus: int = 1) -> Any:
+    """Return a session that computes a graph as written, which takes less time to begin.
+
+    The optimizer fuses and moves operations differently in graphs of flat states than in those of
+    tuples, and then the last bits of their results differ within TensorFlow itself.
+    """
+    config = tf.ConfigProto(
+        intra_op_parallelism_threads=1,
+        inter_op_parallelism_threads=1,
+        device_count={"CPU": cpus},
+    )
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    return tf.Session(graph=graph, config=config)
+
+
+def set_variables(session: Any, values: Mapping[Any, Any]) -> None:
+    """Give variables their values, or else their initial ones, all at once."""
+    tf = tensorflow()
+    fed = {variable.initializer.inputs[1]: value for variable, value in values.items()}
+    session.run(tf.global_variables_initializer(), fed)
+
+
 def save(
     folder: str | os.PathLike[str],
     build: Build,
@@ -156,7 +178,7 @@ def save(
         build(tf)
         chosen = names(tf.global_variables()) if names else tf.global_variables()
         saver = tf.train.Saver(chosen, write_version=version or tf.train.SaverDef.V2)
-        with tf.Session() as session:
+        with new_session(tf) as session:
             session.run(tf.global_variables_initializer())
             saver.save(session, prefix, write_meta_graph=False)
         if graph:
@@ -217,7 +239,7 @@ def saved_as_objects(build: Build) -> LSTMCheckpoint:
     tf = tensorflow()
     with tempfile.TemporaryDirectory() as folder, as_in_1_x(tf):
         checkpoint = tf.train.Checkpoint(**build(tf))  # type: ignore[arg-type]
-        with tf.Session() as session:
+        with new_session(tf) as session:
             session.run(tf.global_variables_initializer())
             ckpt = open_checkpoint(checkpoint.save(str(Path(folder) / "ckpt"), session=session))
         assert ckpt.cells is not None

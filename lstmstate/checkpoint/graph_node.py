@@ -16,6 +16,7 @@ from lstmstate.checkpoint.variables import Shape
 from lstmstate.errors import CorruptError
 from lstmstate.files.budget import Budget
 from lstmstate.named_tuple import NamedTuple
+from lstmstate.type_names import Any
 
 _LARGEST = {"f": 3.4028234e38, "e": 65504.0}  # what struct packs without overflow
 # How struct names a NumPy type; bfloat16, which has none, is read as patterns of 16 bits.
@@ -106,9 +107,12 @@ class Node:
     Args:
         attributes: the entries of the map of attributes, or what has read them.
         frame: the loop that it leads into, where no attribute gives it.
+
+    Attributes:
+        data: what `graph.tensors.data_inputs` made of its inputs, None before.
     """
 
-    __slots__ = ("_attributes", "_frame", "inputs", "name", "op")
+    __slots__ = ("_attributes", "_frame", "data", "inputs", "name", "op")
 
     def __init__(
         self,
@@ -121,6 +125,7 @@ class Node:
         self.name = name
         self.op = op
         self.inputs = inputs
+        self.data: list[Any] | None = None
         self._attributes = (
             attributes if isinstance(attributes, Attributes) else Attributes(attributes or [])
         )

@@ -33,8 +33,10 @@ class Tensor(NamedTuple):
 
 
 def data_inputs(node: Node) -> list[Tensor]:
-    """Return the inputs of a node, without control inputs."""
-    return [Tensor.of(tensor) for tensor in node.inputs if not tensor.startswith("^")]
+    """Return the inputs of a node, without control inputs; the list is kept, never change it."""
+    if node.data is None:
+        node.data = [Tensor.of(tensor) for tensor in node.inputs if not tensor.startswith("^")]
+    return node.data
 
 
 def node_at(nodes: Mapping[str, Node], tensor: Tensor) -> Node:

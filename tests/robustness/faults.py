@@ -2,6 +2,7 @@
 
     python tests/robustness/faults.py                    every way of writing, every call
     python tests/robustness/faults.py --every 5          each fifth of these faults
+    python tests/robustness/faults.py --in-turn          half of the time: see --help
     python tests/robustness/faults.py --moments 20       SIGKILL at 20 moments of each way, too
     python tests/robustness/faults.py --only "--to onnx" these ways of writing
 
@@ -316,6 +317,9 @@ def main() -> int:
     parser.add_argument("--every", type=int, default=1, help="inject each N-th fault only")
     parser.add_argument("--moments", type=int, default=0, help="kill each way at N moments, too")
     parser.add_argument("--only", default="", help="only ways with this in their command line")
+    parser.add_argument(
+        "--in-turn", action="store_true", help="write anew and over old outputs in turn, not both"
+    )
     given = parser.parse_args()
     if "faults.so" not in os.environ.get("LD_PRELOAD", ""):
         return _preloaded()
@@ -325,10 +329,11 @@ def main() -> int:
         out, old, new = (Path(name, part) for part in ("out", "old", "new"))
         make_sources(old, 0.5)
         make_sources(new, 1)
-        for earlier, words in zip(ways(old, out), ways(new, out), strict=True):
-            if given.only not in " ".join(words):
-                continue
-            for before in (None, earlier) if str(out) in " ".join(words) else (None,):
+        pairs = zip(ways(old, out), ways(new, out), strict=True)
+        chosen = [pair for pair in pairs if given.only in " ".join(pair[1])]
+        for at, (earlier, words) in enumerate(chosen):
+            starts = (None, earlier) if str(out) in " ".join(words) else (None,)
+            for before in starts[at % len(starts) :][:1] if given.in_turn else starts:
                 case = Case(runner, words, before, out)
                 for fault, problems in inject(runner, case, given.moments, given.every, number):
                     injected[fault.name] += 1
