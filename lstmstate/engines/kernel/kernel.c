@@ -1,0 +1,180 @@
+/* Steps of LSTM cells over sequences, compiled for the vectors of several processors.
+ *
+ * The equations are those of `reference_step.py`. Weights come in panels: the columns of all gates
+ * for as many units as a vector has lanes, `[panels, depth, gates, lanes]`. The gates of a panel
+ * are summed in registers, and become c and m there.
+ *
+ * Python has the memory and checks all sizes; a pointer is passed as a number, because buffers are
+ * no part of the limited API before Python 3.11.
+ */
+
+#define Py_LIMITED_API 0x030A0000
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#if !defined(_WIN32)
+#include <sched.h>
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+
+enum { TANH, SIGMOID, HARD_SIGMOID, KERAS3_HARD_SIGMOID, RELU, RELU6, LEAKY_RELU, SOFTSIGN, IDENTITY };
+
+struct steps {
+    ptrdiff_t steps, batch, inputs, units, width, gates;
+    ptrdiff_t padded, columns; /* units, and units times gates, up to whole vectors */
+    ptrdiff_t chunk;           /* steps whose input's part is computed at once */
+    int threads, is_plain, activation, candidate, recurrent_activation;
+    int has_cell_clip, has_proj_clip;
+    double forget_bias, cell_clip, proj_clip;
+    const void *x, *m;                                    /* [steps, batch, inputs], [batch, width] */
+    const void *kernel, *recurrent, *projection, *bias;   /* panels; bias [columns] likewise */
+    const void *peepholes;                                /* [3, padded]: of i, f and o */
+    void *c, *z, *unprojected;                            /* [batch, padded], [chunk, batch, columns] */
+    void *outputs, *kept[5];                              /* [steps, batch, width], [.., units] */
+    int *meeting;                                         /* two numbers, zero at first */
+};
+
+/* Wait for the other threads. */
+static void meet(const struct steps *s) {
+    if (s->threads == 1) return;
+    int round = __atomic_load_n(&s->meeting[1], __ATOMIC_ACQUIRE);
+    if (__atomic_add_fetch(&s->meeting[0], 1, __ATOMIC_ACQ_REL) == s->threads) {
+        __atomic_store_n(&s->meeting[0], 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&s->meeting[1], round + 1, __ATOMIC_RELEASE);
+        return;
+    }
+    for (int tries = 0; __atomic_load_n(&s->meeting[1], __ATOMIC_ACQUIRE) == round; tries++) {
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#endif
+#if !defined(_WIN32)
+        if (tries > 1000) sched_yield(); /* another process may need the processor */
+#endif
+    }
+}
+
+#define JOIN_(a, b) a##b
+#define JOIN(a, b) JOIN_(a, b)
+
+#if defined(__x86_64__)
+
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma")
+#define REAL float
+#define WHOLE int32_t
+#define BYTES 64
+#define ROWS 6
+#define NAME(x) x##_v4_float
+#include "step.h"
+#define REAL double
+#define WHOLE int64_t
+#define BYTES 64
+#define ROWS 6
+#define NAME(x) x##_v4_double
+#include "step.h"
+#pragma GCC pop_options
+
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,bmi2")
+#define REAL float
+#define WHOLE int32_t
+#define BYTES 32
+#define ROWS 3
+#define NAME(x) x##_v3_float
+#include "step.h"
+#define REAL double
+#define WHOLE int64_t
+#define BYTES 32
+#define ROWS 3
+#define NAME(x) x##_v3_double
+#include "step.h"
+#pragma GCC pop_options
+
+#endif
+
+#define REAL float
+#define WHOLE int32_t
+#define BYTES 16
+#define ROWS 3
+#define NAME(x) x##_base_float
+#include "step.h"
+#define REAL double
+#define WHOLE int64_t
+#define BYTES 16
+#define ROWS 3
+#define NAME(x) x##_base_double
+#include "step.h"
+
+static const struct vectors {
+    const char *name;
+    int bytes;
+    void (*run_float)(const struct steps *, int), (*run_double)(const struct steps *, int);
+} VECTORS[] = {
+#if defined(__x86_64__)
+    {"x86-64-v4", 64, run_v4_float, run_v4_double},
+    {"x86-64-v3", 32, run_v3_float, run_v3_double},
+#endif
+    {"baseline", 16, run_base_float, run_base_double},
+};
+
+/* The number of the widest vectors that this processor has. */
+static int widest(void) {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw"))
+        return 0;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return 1;
+    return 2;
+#else
+    return 0;
+#endif
+}
+
+/* vectors() -> (name, bytes) of each kind that this processor has, the widest first. */
+static PyObject *vectors(PyObject *module, PyObject *none) {
+    (void)module, (void)none;
+    int count = sizeof VECTORS / sizeof *VECTORS, first = widest();
+    PyObject *found = PyTuple_New(count - first);
+    for (int k = first; found && k < count; k++) {
+        PyObject *one = Py_BuildValue("(si)", VECTORS[k].name, VECTORS[k].bytes);
+        if (!one || PyTuple_SetItem(found, k - first, one) < 0) Py_CLEAR(found);
+    }
+    return found;
+}
+
+/* run(vectors, is_double, thread, plan): the plan is the bytes of a struct steps. */
+static PyObject *run(PyObject *module, PyObject *arguments) {
+    (void)module;
+    int kind, is_double, thread;
+    const char *plan;
+    Py_ssize_t size;
+    struct steps s;
+    if (!PyArg_ParseTuple(arguments, "iiiy#", &kind, &is_double, &thread, &plan, &size)) return NULL;
+    kind += widest();
+    if (size != sizeof s || kind < 0 || kind >= (int)(sizeof VECTORS / sizeof *VECTORS)) {
+        PyErr_SetString(PyExc_ValueError, "the plan is of another build");
+        return NULL;
+    }
+    memcpy(&s, plan, sizeof s);
+    Py_BEGIN_ALLOW_THREADS;
+    (is_double ? VECTORS[kind].run_double : VECTORS[kind].run_float)(&s, thread);
+    Py_END_ALLOW_THREADS;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {
+    {"vectors", vectors, METH_NOARGS, NULL},
+    {"run", run, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "kernel", .m_methods = methods};
+
+PyMODINIT_FUNC PyInit_kernel(void);
+PyMODINIT_FUNC PyInit_kernel(void) { return PyModule_Create(&definition); }

@@ -1,0 +1,270 @@
+/* The steps of a cell, for one type of numbers and one width of vectors.
+ *
+ * Included by kernel.c once for each, with these defined:
+ *   REAL, WHOLE      float and int32_t, or double and int64_t
+ *   BYTES            of a vector
+ *   ROWS             rows of a product that are summed at once, as many as there are registers for
+ *   NAME(x)          x with a suffix of its own
+ */
+
+typedef REAL NAME(vector) __attribute__((vector_size(BYTES)));
+typedef REAL NAME(loose) __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias));
+typedef WHOLE NAME(bits) __attribute__((vector_size(BYTES)));
+
+#define V NAME(vector)
+#define BITS NAME(bits)
+#define LANES ((ptrdiff_t)(BYTES / sizeof(REAL)))
+
+INLINE V NAME(load)(const REAL *from) { return *(const NAME(loose) *)from; }
+
+INLINE V NAME(all)(REAL value) { return value - (V){0}; }
+
+INLINE V NAME(choose)(BITS where, V yes, V no) {
+    return (V)(((BITS)yes & where) | ((BITS)no & ~where));
+}
+
+/* Within two bounds; NaN stays NaN. */
+INLINE V NAME(clip)(V x, REAL low, REAL high) {
+    x = NAME(choose)(x > NAME(all)(high), NAME(all)(high), x);
+    return NAME(choose)(x < NAME(all)(low), NAME(all)(low), x);
+}
+
+/* Store the first `count` of the lanes. */
+INLINE void NAME(store)(REAL *to, V x, ptrdiff_t count) {
+    if (count >= LANES)
+        *(NAME(loose) *)to = x;
+    else
+        for (ptrdiff_t k = 0; k < count; k++) to[k] = x[k];
+}
+
+/* exp(x) - 1 for |x| < 88: with x = k ln 2 + r it is 2^k (exp(r) - 1) + (2^k - 1), and exp(r) - 1
+ * is its Taylor series. */
+INLINE V NAME(expm1)(V x) {
+    const int is_float = sizeof(REAL) == 4;
+    const REAL round = is_float ? (REAL)12582912.0 : (REAL)6755399441055744.0; /* 1.5 * 2^23, 2^52 */
+    const int mantissa = is_float ? 23 : 52;
+    const WHOLE bias = is_float ? 127 : 1023;
+    V shifted = x * (REAL)1.4426950408889634 + round;
+    V k = shifted - round;
+    V r = is_float ? x - k * (REAL)0.693359375 + k * (REAL)2.12194440054690583e-4
+                   : x - k * (REAL)6.93147180369123816490e-01 - k * (REAL)1.90821492927058770002e-10;
+    V power = (V)(((BITS)shifted + bias) << mantissa); /* its low bits are those of k */
+    V sum = NAME(all)(is_float ? (REAL)(1 / 5040.0) : (REAL)(1 / 87178291200.0));
+    if (!is_float) {
+        sum = sum * r + (REAL)(1 / 6227020800.0);
+        sum = sum * r + (REAL)(1 / 479001600.0);
+        sum = sum * r + (REAL)(1 / 39916800.0);
+        sum = sum * r + (REAL)(1 / 3628800.0);
+        sum = sum * r + (REAL)(1 / 362880.0);
+        sum = sum * r + (REAL)(1 / 40320.0);
+        sum = sum * r + (REAL)(1 / 5040.0);
+    }
+    sum = sum * r + (REAL)(1 / 720.0);
+    sum = sum * r + (REAL)(1 / 120.0);
+    sum = sum * r + (REAL)(1 / 24.0);
+    sum = sum * r + (REAL)(1 / 6.0);
+    sum = sum * r + (REAL)0.5;
+    sum = sum * r * r + r;
+    return power * sum + (power - 1);
+}
+
+/* tanh(x) is e / (e + 2) with e = exp(2 x) - 1; beyond the bound it is 1. */
+INLINE V NAME(tanh_e)(V x) {
+    const REAL bound = sizeof(REAL) == 4 ? (REAL)20 : (REAL)44;
+    return NAME(expm1)(NAME(clip)(x + x, -bound, bound));
+}
+
+/* sigmoid(x) is 1 / d with d = 1 + exp(-x); where d is beyond a float's range it is 0. */
+INLINE V NAME(sigmoid_d)(V x) {
+    V d = NAME(expm1)(NAME(clip)(-x, -80, 87)) + 2;
+    return NAME(choose)(x < NAME(all)((REAL)-87), NAME(all)((REAL)INFINITY), d);
+}
+
+static V NAME(apply)(int activation, V x) {
+    V zero = {0};
+    switch (activation) {
+    case TANH: x = NAME(tanh_e)(x); return x / (x + 2);
+    case SIGMOID: return 1 / NAME(sigmoid_d)(x);
+    case HARD_SIGMOID: return NAME(clip)(x * (REAL)0.2 + (REAL)0.5, 0, 1);
+    case KERAS3_HARD_SIGMOID: return NAME(clip)(x * (REAL)(1 / 6.0) + (REAL)0.5, 0, 1);
+    case RELU: return NAME(choose)(x < zero, zero, x);
+    case RELU6: return NAME(clip)(x, 0, 6);
+    case LEAKY_RELU: return NAME(choose)(x < zero, x * (REAL)0.20000000298023224, x);
+    case SOFTSIGN: return x / (NAME(choose)(x < zero, -x, x) + 1);
+    default: return x;
+    }
+}
+
+/* Add rows of a, by weights `[depth, GATES, LANES]` of one panel or two, to sums of vectors. */
+INLINE void NAME(accumulate)(V *sums, const int rows, const int vectors, const REAL *a,
+                             ptrdiff_t stride, const REAL *weights, ptrdiff_t panel, ptrdiff_t depth,
+                             const int gates) {
+    for (ptrdiff_t k = 0; k < depth; k++) {
+        V w[8];
+        for (int g = 0; g < vectors; g++)
+            w[g] = NAME(load)(weights + (g / gates) * panel + (k * gates + g % gates) * LANES);
+        for (int r = 0; r < rows; r++) {
+            V one = NAME(all)(a[r * stride + k]);
+            for (int g = 0; g < vectors; g++) sums[r * vectors + g] += one * w[g];
+        }
+    }
+}
+
+/* The gates of some units for one row; see `reference_step.py`. */
+INLINE void NAME(gates)(const struct steps *s, const V *z, ptrdiff_t t, ptrdiff_t row,
+                        ptrdiff_t panel, REAL *m_to, ptrdiff_t m_stride, const int gates,
+                        const int is_plain) {
+    const ptrdiff_t at = panel * LANES, units = s->units, count = units - at;
+    REAL *c_at = (REAL *)s->c + row * s->padded + at;
+    const REAL *peepholes = s->peepholes;
+    V c = NAME(load)(c_at), m;
+    V j = z[gates - 3], f = z[gates - 2] + (REAL)s->forget_bias, o = z[gates - 1];
+    if (is_plain) {
+        V e = NAME(tanh_e)(j);
+        c = e / ((e + 2) * NAME(sigmoid_d)(z[0])) + c / NAME(sigmoid_d)(f);
+        e = NAME(tanh_e)(c);
+        m = e / ((e + 2) * NAME(sigmoid_d)(o));
+    } else {
+        V i;
+        if (peepholes) f += NAME(load)(peepholes + s->padded + at) * c;
+        f = NAME(apply)(s->recurrent_activation, f);
+        if (gates == 4) {
+            i = peepholes ? z[0] + NAME(load)(peepholes + at) * c : z[0];
+            i = NAME(apply)(s->recurrent_activation, i);
+        } else {
+            i = 1 - f;
+        }
+        j = NAME(apply)(s->candidate, j);
+        c = i * j + f * c;
+        if (s->has_cell_clip) c = NAME(clip)(c, (REAL)-s->cell_clip, (REAL)s->cell_clip);
+        if (peepholes) o += NAME(load)(peepholes + 2 * s->padded + at) * c;
+        o = NAME(apply)(s->recurrent_activation, o);
+        m = o * NAME(apply)(s->activation, c);
+        const V kept[5] = {i, j, f, o, c};
+        for (int k = 0; k < 5; k++)
+            if (s->kept[k]) {
+                REAL *to = (REAL *)s->kept[k] + (t * s->batch + row) * units + at;
+                NAME(store)(to, kept[k], count);
+            }
+    }
+    *(NAME(loose) *)c_at = c;
+    NAME(store)(m_to + row * m_stride + at, m, count);
+}
+
+/* What becomes of the sums of a tile. */
+enum { NAME(INPUT), NAME(GATES), NAME(PLAIN_GATES), NAME(PROJECT) };
+
+struct NAME(product) {
+    const REAL *a, *weights;
+    ptrdiff_t stride, depth, t;
+    REAL *z;             /* rows of padded sums: INPUT fills them, GATES begins with them */
+    REAL *to;            /* m, or the projected m */
+    ptrdiff_t to_stride; /* of its rows */
+};
+
+/* One tile of a product: rows of a, by one panel or two of the weights. */
+INLINE void NAME(tile)(const struct steps *s, const struct NAME(product) *p, const int kind,
+                       const int rows, const int panels, const int gates, ptrdiff_t row,
+                       ptrdiff_t panel) {
+    const int vectors = panels * gates;
+    const ptrdiff_t wide = gates * LANES, size = p->depth * wide;
+    V sums[ROWS * 4 > 8 ? ROWS * 4 : 8];
+    for (int r = 0; r < rows; r++)
+        for (int g = 0; g < vectors; g++) {
+            V first = {0};
+            if (kind == NAME(INPUT)) first = NAME(load)((const REAL *)s->bias + panel * wide + g * LANES);
+            if (kind == NAME(GATES) || kind == NAME(PLAIN_GATES))
+                first = NAME(load)(p->z + (row + r) * s->columns + panel * wide + g * LANES);
+            sums[r * vectors + g] = first;
+        }
+    NAME(accumulate)(sums, rows, vectors, p->a + row * p->stride, p->stride,
+                     p->weights + panel * size, size, p->depth, gates);
+    for (int r = 0; r < rows; r++)
+        for (int g = 0; g < vectors; g += gates) {
+            const V *z = sums + r * vectors + g;
+            const ptrdiff_t here = panel + g / gates;
+            if (kind == NAME(INPUT)) {
+                for (int k = 0; k < gates; k++)
+                    *(NAME(loose) *)(p->z + (row + r) * s->columns + here * wide + k * LANES) = z[k];
+            } else if (kind == NAME(PROJECT)) {
+                for (int k = 0; k < gates; k++) {
+                    ptrdiff_t at = here * wide + k * LANES;
+                    V m = z[k];
+                    if (s->has_proj_clip) m = NAME(clip)(m, (REAL)-s->proj_clip, (REAL)s->proj_clip);
+                    if (at < s->width) NAME(store)(p->to + (row + r) * p->to_stride + at, m, s->width - at);
+                }
+            } else {
+                NAME(gates)(s, z, p->t, row + r, here, p->to, p->to_stride, gates, kind == NAME(PLAIN_GATES));
+            }
+        }
+}
+
+/* Some rows by some panels. Sums run over the depth in its order, however the tiles are cut. */
+INLINE void NAME(multiply)(const struct steps *s, const struct NAME(product) *p, const int kind,
+                           const int gates, ptrdiff_t rows, ptrdiff_t first, ptrdiff_t stop) {
+    for (ptrdiff_t panel = first; panel < stop; panel++) {
+        ptrdiff_t row = 0;
+        if (rows == 1 && panel + 1 < stop) {
+            NAME(tile)(s, p, kind, 1, 2, gates, 0, panel++);
+            continue;
+        }
+        for (; row + ROWS <= rows; row += ROWS) NAME(tile)(s, p, kind, ROWS, 1, gates, row, panel);
+        if (ROWS > 4 && row + 4 <= rows) NAME(tile)(s, p, kind, 4, 1, gates, row, panel), row += 4;
+        if (row + 2 <= rows) NAME(tile)(s, p, kind, 2, 1, gates, row, panel), row += 2;
+        if (row < rows) NAME(tile)(s, p, kind, 1, 1, gates, row, panel);
+    }
+}
+
+static void NAME(any)(const struct steps *s, const struct NAME(product) *p, int kind, ptrdiff_t rows,
+                      ptrdiff_t first, ptrdiff_t stop) {
+    if (kind == NAME(PROJECT)) NAME(multiply)(s, p, NAME(PROJECT), 4, rows, first, stop);
+    else if (kind == NAME(PLAIN_GATES)) NAME(multiply)(s, p, NAME(PLAIN_GATES), 4, rows, first, stop);
+    else if (kind == NAME(INPUT) && s->gates == 4) NAME(multiply)(s, p, NAME(INPUT), 4, rows, first, stop);
+    else if (kind == NAME(INPUT)) NAME(multiply)(s, p, NAME(INPUT), 3, rows, first, stop);
+    else if (s->gates == 4) NAME(multiply)(s, p, NAME(GATES), 4, rows, first, stop);
+    else NAME(multiply)(s, p, NAME(GATES), 3, rows, first, stop);
+}
+
+/* All steps, for this thread's share of the panels. */
+static void NAME(run)(const struct steps *s, int thread) {
+    const ptrdiff_t panels = s->padded / LANES, batch = s->batch;
+    const ptrdiff_t first = panels * thread / s->threads, stop = panels * (thread + 1) / s->threads;
+    const ptrdiff_t narrow = (s->width + 4 * LANES - 1) / (4 * LANES);
+    const ptrdiff_t from = narrow * thread / s->threads, to = narrow * (thread + 1) / s->threads;
+    const int is_plain = s->is_plain;
+    const REAL *m = s->m;
+    for (ptrdiff_t begin = 0; begin < s->steps; begin += s->chunk) {
+        ptrdiff_t steps = s->steps - begin < s->chunk ? s->steps - begin : s->chunk;
+        struct NAME(product) input = {
+            .a = (const REAL *)s->x + begin * batch * s->inputs, .weights = s->kernel,
+            .stride = s->inputs, .depth = s->inputs, .z = s->z};
+        NAME(any)(s, &input, NAME(INPUT), steps * batch, first, stop);
+        for (ptrdiff_t t = begin; t < begin + steps; t++) {
+            REAL *out = (REAL *)s->outputs + t * batch * s->width;
+            struct NAME(product) gates = {
+                .a = m, .weights = s->recurrent, .stride = s->width, .depth = s->width, .t = t,
+                .z = (REAL *)s->z + (t - begin) * batch * s->columns,
+                .to = s->projection ? s->unprojected : out,
+                .to_stride = s->projection ? s->units : s->width};
+            NAME(any)(s, &gates, is_plain ? NAME(PLAIN_GATES) : NAME(GATES), batch, first, stop);
+            meet(s);
+            if (s->projection) {
+                struct NAME(product) project = {
+                    .a = s->unprojected, .weights = s->projection, .stride = s->units,
+                    .depth = s->units, .to = out, .to_stride = s->width};
+                NAME(any)(s, &project, NAME(PROJECT), batch, from, to);
+                meet(s);
+            }
+            m = out;
+        }
+    }
+}
+
+#undef V
+#undef BITS
+#undef LANES
+#undef REAL
+#undef WHOLE
+#undef BYTES
+#undef ROWS
+#undef NAME
