@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmstate.engines import blas_threads
+from lstmstate.engines import blas_threads, compiled_cell
 from lstmstate.engines.canonical_network import (
     GATES,
     Array,
@@ -38,6 +38,7 @@ from lstmstate.engines.canonical_network import (
     spans,
     split_gates,
 )
+from lstmstate.engines.compiled_cell import CompiledCell
 from lstmstate.engines.matrix_products import InputPart, cut, run_together, shares
 from lstmstate.engines.numpy_functions import function
 from lstmstate.errors import UnsupportedError
@@ -86,10 +87,10 @@ class NumpyRunner:
         self._network = network
 
     @cached_property
-    def _stages(self) -> list[list[list[NumpyCell]]]:
+    def _stages(self) -> list[list[list[NumpyCell | CompiledCell]]]:
         """The cells, which are laid out for the first run: an export needs none."""
         return [
-            [[NumpyCell(cell) for cell in chain] for chain in stage]
+            [[_ready(cell) for cell in chain] for chain in stage]
             for stage in self._network.stages
         ]
 
@@ -126,8 +127,12 @@ class NumpyRunner:
         return RunOutputs(x, after, kept)
 
 
+def _ready(cell: CanonicalCell) -> NumpyCell | CompiledCell:
+    return CompiledCell(cell) if compiled_cell.can_run(cell) else NumpyCell(cell)
+
+
 def run_padded(
-    cell: NumpyCell, x: Array, c: Array, m: Array, lengths: Lengths | None, keep: str
+    cell: NumpyCell | CompiledCell, x: Array, c: Array, m: Array, lengths: Lengths | None, keep: str
 ) -> tuple[Array, Pair, dict[str, Array]]:
     """Run a cell over sequences of unequal lengths.
 

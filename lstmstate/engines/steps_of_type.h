@@ -37,7 +37,7 @@ INLINE void NAME(store)(REAL *to, V x, ptrdiff_t count) {
         for (ptrdiff_t k = 0; k < count; k++) to[k] = x[k];
 }
 
-/* exp(x) - 1 for |x| < 88: with x = k ln 2 + r it is 2^k (exp(r) - 1) + (2^k - 1), and exp(r) - 1
+/* exp(x) - 1 for |x| < 88, or 709 in double: with x = k ln 2 + r it is 2^k (exp(r) - 1) + (2^k - 1), and exp(r) - 1
  * is its Taylor series. */
 INLINE V NAME(expm1)(V x) {
     const int is_float = sizeof(REAL) == 4;
@@ -46,38 +46,42 @@ INLINE V NAME(expm1)(V x) {
     const WHOLE bias = is_float ? 127 : 1023;
     V shifted = x * (REAL)1.4426950408889634 + round;
     V k = shifted - round;
-    V r = is_float ? x - k * (REAL)0.693359375 + k * (REAL)2.12194440054690583e-4
-                   : x - k * (REAL)6.93147180369123816490e-01 - k * (REAL)1.90821492927058770002e-10;
+    /* ln 2 as a number with zeros at its end, whose products with k are exact, and the rest. */
+    V r = is_float ? x - k * (REAL)0.693145751953125 - k * (REAL)1.4286068203094172e-06
+                   : x - k * (REAL)0.6931471803691238 - k * (REAL)1.9082149292705877e-10;
     V power = (V)(((BITS)shifted + bias) << mantissa); /* its low bits are those of k */
-    V sum = NAME(all)(is_float ? (REAL)(1 / 5040.0) : (REAL)(1 / 87178291200.0));
+    V square = r * r, fourth = square * square;
+    V low = (REAL)(1 / 2.0) + r * (REAL)(1 / 6.0) + square * ((REAL)(1 / 24.0) + r * (REAL)(1 / 120.0));
+    V sum = low + fourth * ((REAL)(1 / 720.0) + r * (REAL)(1 / 5040.0));
     if (!is_float) {
-        sum = sum * r + (REAL)(1 / 6227020800.0);
-        sum = sum * r + (REAL)(1 / 479001600.0);
-        sum = sum * r + (REAL)(1 / 39916800.0);
-        sum = sum * r + (REAL)(1 / 3628800.0);
-        sum = sum * r + (REAL)(1 / 362880.0);
-        sum = sum * r + (REAL)(1 / 40320.0);
-        sum = sum * r + (REAL)(1 / 5040.0);
+        V high = (REAL)(1 / 40320.0) + r * (REAL)(1 / 362880.0) +
+                 square * ((REAL)(1 / 3628800.0) + r * (REAL)(1 / 39916800.0));
+        V last = (REAL)(1 / 479001600.0) + r * (REAL)(1 / 6227020800.0) +
+                 square * (REAL)(1 / 87178291200.0);
+        sum = low + fourth * ((REAL)(1 / 720.0) + r * (REAL)(1 / 5040.0) + square * (high + fourth * last));
     }
-    sum = sum * r + (REAL)(1 / 720.0);
-    sum = sum * r + (REAL)(1 / 120.0);
-    sum = sum * r + (REAL)(1 / 24.0);
-    sum = sum * r + (REAL)(1 / 6.0);
-    sum = sum * r + (REAL)0.5;
-    sum = sum * r * r + r;
+    sum = sum * square + r;
     return power * sum + (power - 1);
 }
 
-/* tanh(x) is e / (e + 2) with e = exp(2 x) - 1; beyond the bound it is 1. */
+/* tanh(x) is e / (e + 2) with e = exp(2 x) - 1; beyond the bounds it is 1. */
 INLINE V NAME(tanh_e)(V x) {
     const REAL bound = sizeof(REAL) == 4 ? (REAL)20 : (REAL)44;
-    return NAME(expm1)(NAME(clip)(x + x, -bound, bound));
+    V e = NAME(expm1)(NAME(clip)(x + x, -bound, bound));
+    return NAME(choose)(x == 0, x, e); /* the sign of zero */
 }
 
-/* sigmoid(x) is 1 / d with d = 1 + exp(-x); where d is beyond a float's range it is 0. */
+/* sigmoid(x) is 1 / d with d = 1 + exp(-x); where exp(-x) is beyond the range it is 0. */
 INLINE V NAME(sigmoid_d)(V x) {
-    V d = NAME(expm1)(NAME(clip)(-x, -80, 87)) + 2;
-    return NAME(choose)(x < NAME(all)((REAL)-87), NAME(all)((REAL)INFINITY), d);
+    const REAL bound = sizeof(REAL) == 4 ? (REAL)87 : (REAL)700;
+    V d = NAME(expm1)(NAME(clip)(-x, -bound, bound)) + 2;
+    return NAME(choose)(x < NAME(all)(-bound), NAME(all)((REAL)INFINITY), d);
+}
+
+/* alpha (exp(x) - 1) below zero, and x above. */
+INLINE V NAME(elu)(V x, REAL alpha, REAL scale) {
+    V below = NAME(expm1)(NAME(clip)(x, -80, 0)) * (alpha * scale);
+    return NAME(choose)(x < 0, below, x * scale);
 }
 
 static V NAME(apply)(int activation, V x) {
@@ -90,6 +94,8 @@ static V NAME(apply)(int activation, V x) {
     case RELU: return NAME(choose)(x < zero, zero, x);
     case RELU6: return NAME(clip)(x, 0, 6);
     case LEAKY_RELU: return NAME(choose)(x < zero, x * (REAL)0.20000000298023224, x);
+    case ELU: return NAME(elu)(x, 1, 1);
+    case SELU: return NAME(elu)(x, (REAL)1.6732632423543772, (REAL)1.0507009873554805);
     case SOFTSIGN: return x / (NAME(choose)(x < zero, -x, x) + 1);
     default: return x;
     }
@@ -110,49 +116,58 @@ INLINE void NAME(accumulate)(V *sums, const int rows, const int vectors, const R
     }
 }
 
-/* The gates of some units for one row; see `reference_step.py`. */
+/* The gates of some units for one row become their c and m; see `reference_step.py`. Quotients of
+ * tanh and sigmoid are taken at once. */
 INLINE void NAME(gates)(const struct steps *s, const V *z, ptrdiff_t t, ptrdiff_t row,
                         ptrdiff_t panel, REAL *m_to, ptrdiff_t m_stride, const int gates,
-                        const int is_plain) {
+                        const int is_standard) {
     const ptrdiff_t at = panel * LANES, units = s->units, count = units - at;
     REAL *c_at = (REAL *)s->c + row * s->padded + at;
     const REAL *peepholes = s->peepholes;
-    V c = NAME(load)(c_at), m;
-    V j = z[gates - 3], f = z[gates - 2] + (REAL)s->forget_bias, o = z[gates - 1];
-    if (is_plain) {
-        V e = NAME(tanh_e)(j);
-        c = e / ((e + 2) * NAME(sigmoid_d)(z[0])) + c / NAME(sigmoid_d)(f);
+    V c = NAME(load)(c_at), m, e;
+    V i = z[0], j = z[gates - 3], f = z[gates - 2] + (REAL)s->forget_bias, o = z[gates - 1];
+    if (peepholes) {
+        i += NAME(load)(peepholes + at) * c;
+        f += NAME(load)(peepholes + s->padded + at) * c;
+    }
+    if (is_standard) {
+        V divisor = NAME(sigmoid_d)(f);
+        e = NAME(tanh_e)(j);
+        if (gates == 4)
+            c = e / ((e + 2) * NAME(sigmoid_d)(i)) + c / divisor;
+        else
+            c = (1 - 1 / divisor) * (e / (e + 2)) + c / divisor;
+    } else {
+        f = NAME(apply)(s->recurrent_activation, f);
+        i = gates == 4 ? NAME(apply)(s->recurrent_activation, i) : 1 - f;
+        j = NAME(apply)(s->candidate, j);
+        c = i * j + f * c;
+    }
+    if (s->has_cell_clip) c = NAME(clip)(c, (REAL)-s->cell_clip, (REAL)s->cell_clip);
+    if (peepholes) o += NAME(load)(peepholes + 2 * s->padded + at) * c;
+    if (is_standard) {
         e = NAME(tanh_e)(c);
         m = e / ((e + 2) * NAME(sigmoid_d)(o));
     } else {
-        V i;
-        if (peepholes) f += NAME(load)(peepholes + s->padded + at) * c;
-        f = NAME(apply)(s->recurrent_activation, f);
-        if (gates == 4) {
-            i = peepholes ? z[0] + NAME(load)(peepholes + at) * c : z[0];
-            i = NAME(apply)(s->recurrent_activation, i);
-        } else {
-            i = 1 - f;
-        }
-        j = NAME(apply)(s->candidate, j);
-        c = i * j + f * c;
-        if (s->has_cell_clip) c = NAME(clip)(c, (REAL)-s->cell_clip, (REAL)s->cell_clip);
-        if (peepholes) o += NAME(load)(peepholes + 2 * s->padded + at) * c;
         o = NAME(apply)(s->recurrent_activation, o);
         m = o * NAME(apply)(s->activation, c);
+    }
+    if (s->keeps) {
+        if (is_standard) {
+            f = NAME(apply)(SIGMOID, f), o = NAME(apply)(SIGMOID, o), j = NAME(apply)(TANH, j);
+            i = gates == 4 ? NAME(apply)(SIGMOID, i) : 1 - f;
+        }
         const V kept[5] = {i, j, f, o, c};
         for (int k = 0; k < 5; k++)
-            if (s->kept[k]) {
-                REAL *to = (REAL *)s->kept[k] + (t * s->batch + row) * units + at;
-                NAME(store)(to, kept[k], count);
-            }
+            if (s->kept[k])
+                NAME(store)((REAL *)s->kept[k] + (t * s->batch + row) * units + at, kept[k], count);
     }
     *(NAME(loose) *)c_at = c;
     NAME(store)(m_to + row * m_stride + at, m, count);
 }
 
 /* What becomes of the sums of a tile. */
-enum { NAME(INPUT), NAME(GATES), NAME(PLAIN_GATES), NAME(PROJECT) };
+enum { NAME(INPUT), NAME(GATES), NAME(STANDARD), NAME(PROJECT) };
 
 struct NAME(product) {
     const REAL *a, *weights;
@@ -173,7 +188,7 @@ INLINE void NAME(tile)(const struct steps *s, const struct NAME(product) *p, con
         for (int g = 0; g < vectors; g++) {
             V first = {0};
             if (kind == NAME(INPUT)) first = NAME(load)((const REAL *)s->bias + panel * wide + g * LANES);
-            if (kind == NAME(GATES) || kind == NAME(PLAIN_GATES))
+            if (kind == NAME(GATES) || kind == NAME(STANDARD))
                 first = NAME(load)(p->z + (row + r) * s->columns + panel * wide + g * LANES);
             sums[r * vectors + g] = first;
         }
@@ -194,7 +209,7 @@ INLINE void NAME(tile)(const struct steps *s, const struct NAME(product) *p, con
                     if (at < s->width) NAME(store)(p->to + (row + r) * p->to_stride + at, m, s->width - at);
                 }
             } else {
-                NAME(gates)(s, z, p->t, row + r, here, p->to, p->to_stride, gates, kind == NAME(PLAIN_GATES));
+                NAME(gates)(s, z, p->t, row + r, here, p->to, p->to_stride, gates, kind == NAME(STANDARD));
             }
         }
 }
@@ -218,7 +233,8 @@ INLINE void NAME(multiply)(const struct steps *s, const struct NAME(product) *p,
 static void NAME(any)(const struct steps *s, const struct NAME(product) *p, int kind, ptrdiff_t rows,
                       ptrdiff_t first, ptrdiff_t stop) {
     if (kind == NAME(PROJECT)) NAME(multiply)(s, p, NAME(PROJECT), 4, rows, first, stop);
-    else if (kind == NAME(PLAIN_GATES)) NAME(multiply)(s, p, NAME(PLAIN_GATES), 4, rows, first, stop);
+    else if (kind == NAME(STANDARD) && s->gates == 4) NAME(multiply)(s, p, NAME(STANDARD), 4, rows, first, stop);
+    else if (kind == NAME(STANDARD)) NAME(multiply)(s, p, NAME(STANDARD), 3, rows, first, stop);
     else if (kind == NAME(INPUT) && s->gates == 4) NAME(multiply)(s, p, NAME(INPUT), 4, rows, first, stop);
     else if (kind == NAME(INPUT)) NAME(multiply)(s, p, NAME(INPUT), 3, rows, first, stop);
     else if (s->gates == 4) NAME(multiply)(s, p, NAME(GATES), 4, rows, first, stop);
@@ -231,7 +247,6 @@ static void NAME(run)(const struct steps *s, int thread) {
     const ptrdiff_t first = panels * thread / s->threads, stop = panels * (thread + 1) / s->threads;
     const ptrdiff_t narrow = (s->width + 4 * LANES - 1) / (4 * LANES);
     const ptrdiff_t from = narrow * thread / s->threads, to = narrow * (thread + 1) / s->threads;
-    const int is_plain = s->is_plain;
     const REAL *m = s->m;
     for (ptrdiff_t begin = 0; begin < s->steps; begin += s->chunk) {
         ptrdiff_t steps = s->steps - begin < s->chunk ? s->steps - begin : s->chunk;
@@ -246,7 +261,7 @@ static void NAME(run)(const struct steps *s, int thread) {
                 .z = (REAL *)s->z + (t - begin) * batch * s->columns,
                 .to = s->projection ? s->unprojected : out,
                 .to_stride = s->projection ? s->units : s->width};
-            NAME(any)(s, &gates, is_plain ? NAME(PLAIN_GATES) : NAME(GATES), batch, first, stop);
+            NAME(any)(s, &gates, s->is_standard ? NAME(STANDARD) : NAME(GATES), batch, first, stop);
             meet(s);
             if (s->projection) {
                 struct NAME(product) project = {

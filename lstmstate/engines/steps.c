@@ -22,14 +22,14 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { TANH, SIGMOID, HARD_SIGMOID, KERAS3_HARD_SIGMOID, RELU, RELU6, LEAKY_RELU, SOFTSIGN, IDENTITY };
+enum { TANH, SIGMOID, HARD_SIGMOID, KERAS3_HARD_SIGMOID, RELU, RELU6, LEAKY_RELU, ELU, SELU, SOFTSIGN, IDENTITY };
 
 struct steps {
     ptrdiff_t steps, batch, inputs, units, width, gates;
     ptrdiff_t padded, columns; /* units, and units times gates, up to whole vectors */
     ptrdiff_t chunk;           /* steps whose input's part is computed at once */
-    int threads, is_plain, activation, candidate, recurrent_activation;
-    int has_cell_clip, has_proj_clip;
+    int threads, is_standard, activation, candidate, recurrent_activation;
+    int has_cell_clip, has_proj_clip, keeps;
     double forget_bias, cell_clip, proj_clip;
     const void *x, *m;                                    /* [steps, batch, inputs], [batch, width] */
     const void *kernel, *recurrent, *projection, *bias;   /* panels; bias [columns] likewise */
@@ -70,13 +70,13 @@ static void meet(const struct steps *s) {
 #define BYTES 64
 #define ROWS 6
 #define NAME(x) x##_v4_float
-#include "step.h"
+#include "steps_of_type.h"
 #define REAL double
 #define WHOLE int64_t
 #define BYTES 64
 #define ROWS 6
 #define NAME(x) x##_v4_double
-#include "step.h"
+#include "steps_of_type.h"
 #pragma GCC pop_options
 
 #pragma GCC push_options
@@ -86,13 +86,13 @@ static void meet(const struct steps *s) {
 #define BYTES 32
 #define ROWS 3
 #define NAME(x) x##_v3_float
-#include "step.h"
+#include "steps_of_type.h"
 #define REAL double
 #define WHOLE int64_t
 #define BYTES 32
 #define ROWS 3
 #define NAME(x) x##_v3_double
-#include "step.h"
+#include "steps_of_type.h"
 #pragma GCC pop_options
 
 #endif
@@ -102,13 +102,13 @@ static void meet(const struct steps *s) {
 #define BYTES 16
 #define ROWS 3
 #define NAME(x) x##_base_float
-#include "step.h"
+#include "steps_of_type.h"
 #define REAL double
 #define WHOLE int64_t
 #define BYTES 16
 #define ROWS 3
 #define NAME(x) x##_base_double
-#include "step.h"
+#include "steps_of_type.h"
 
 static const struct vectors {
     const char *name;
@@ -174,7 +174,7 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "kernel", .m_methods = methods};
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "_steps", .m_methods = methods};
 
-PyMODINIT_FUNC PyInit_kernel(void);
-PyMODINIT_FUNC PyInit_kernel(void) { return PyModule_Create(&definition); }
+PyMODINIT_FUNC PyInit__steps(void);
+PyMODINIT_FUNC PyInit__steps(void) { return PyModule_Create(&definition); }

@@ -1,0 +1,213 @@
+"""A cell whose steps are compiled C: `steps.c`, an optional extension of this package.
+
+It takes float32 and float64, every option of a cell but norms, and the activations of `_CODES`;
+`numpy_engine` runs all others. Where the extension was not built, or LSTMSTATE_KERNEL is 0, it runs
+every cell.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from lstmstate.engines.canonical_network import Array, CanonicalCell, Pair, spans
+from lstmstate.named_tuple import NamedTuple
+
+SWITCH = "LSTMSTATE_KERNEL"
+
+# As in `steps.c`.
+_CODES = {
+    name: code
+    for code, name in enumerate(
+        (
+            *("tanh", "sigmoid", "hard_sigmoid", "keras3_hard_sigmoid", "relu", "relu6"),
+            *("leaky_relu", "elu", "selu", "softsign", "identity"),
+        )
+    )
+}
+_STANDARD = ("tanh", "tanh", "sigmoid")  # activations of c, j, and i, f and o
+_KEPT = "ijfoc"
+_PROJECTED_AT_ONCE = 4  # vectors of columns
+# The input's part of the gates is computed for so many bytes of steps at once, which stay in the
+# processor's caches.
+_CHUNK_BYTES = 1 << 18
+# Multiplications of a call: a fraction of a second, after which a signal is noticed.
+_CALL = 1 << 30
+# Multiplications of a step from which a second thread pays, which waits in every step.
+_WORTH_A_THREAD = 1_000_000
+_MOST_THREADS = 8
+
+
+class _Steps(NamedTuple):
+    """The fields of `struct steps`, up to the addresses of its arrays."""
+
+    steps: int
+    batch: int
+    inputs: int
+    units: int
+    width: int
+    gates: int
+    padded: int
+    columns: int
+    chunk: int
+    threads: int
+    is_standard: bool
+    activation: int
+    candidate: int
+    recurrent_activation: int
+    has_cell_clip: bool
+    has_proj_clip: bool
+    keeps: bool
+    forget_bias: float
+    cell_clip: float
+    proj_clip: float
+
+
+_FORM = struct.Struct("@9n8i3d17P")
+
+
+@cache
+def extension() -> Any:
+    """Return the compiled module; None if it was not built, or is switched off."""
+    if os.environ.get(SWITCH) == "0":
+        return None
+    try:
+        from lstmstate.engines import _steps
+    except ImportError:
+        return None
+    return _steps
+
+
+def can_run(cell: CanonicalCell) -> bool:
+    """Return whether the compiled steps have all of a cell, and are there."""
+    functions = {cell.activation, cell.candidate, cell.recurrent_activation}
+    fits = cell.dtype in (np.float32, np.float64) and not cell.norms and cell.recurrent.ndim == 2
+    return fits and functions <= _CODES.keys() and extension() is not None
+
+
+class CompiledCell:
+    """A cell that is ready to run; see `NumpyCell`, which has the same methods.
+
+    Weights are laid out in panels, `[panels, rows, gates, lanes]`: the columns of all gates for as
+    many units as a vector of the processor has lanes, with zeros for the units that are missing.
+    """
+
+    def __init__(self, cell: CanonicalCell) -> None:
+        self.cell = cell
+        self._kind, (_, size) = 0, extension().vectors()[0]
+        self._lanes = size // cell.dtype.itemsize
+        units = cell.widths.c
+        self._padded = -(-units // self._lanes) * self._lanes
+        gates = len(cell.gates)
+        self._kernel, self._recurrent, self._bias = (
+            self._panels(weights.reshape(-1, gates, units))
+            for weights in (cell.kernel, cell.recurrent, cell.bias)
+        )
+        self._peepholes = self._projection = None
+        if cell.peepholes:
+            self._peepholes = np.zeros((3, self._padded), cell.dtype)
+            for row, gate in zip(self._peepholes, "ifo", strict=True):
+                row[:units] = cell.peepholes.get(gate, 0)
+        if cell.projection is not None:
+            wide = _PROJECTED_AT_ONCE * self._lanes
+            width = cell.widths.m
+            columns = np.zeros((units, -(-width // wide) * wide), cell.dtype)
+            columns[:, :width] = cell.projection
+            by_panel = columns.reshape(units, -1, wide).transpose(1, 0, 2)
+            self._projection = np.ascontiguousarray(by_panel)
+
+    def in_float64(self) -> CompiledCell:
+        """Return the same cell, computing in float64."""
+        return CompiledCell(self.cell.in_float64())
+
+    def _panels(self, weights: Array) -> Array:
+        rows, gates, units = weights.shape
+        lanes = self._lanes
+        panels = np.zeros((self._padded // lanes, rows, gates, lanes), weights.dtype)
+        for number, panel in enumerate(panels):
+            part = weights[..., number * lanes : (number + 1) * lanes]
+            panel[..., : part.shape[-1]] = part
+        return panels
+
+    def run(self, x: Array, c: Array, m: Array, outputs: Array, kept: Mapping[str, Array]) -> Pair:
+        """Run over some steps; see `NumpyCell.run`."""
+        cell, dtype = self.cell, self.cell.dtype
+        steps, batch, inputs = x.shape
+        units, width = cell.widths
+        columns = len(cell.gates) * self._padded
+        product = batch * columns * width
+        at_once = max(_CALL // (product + batch * columns * inputs), 1)
+        chunk = max(min(_CHUNK_BYTES // (batch * columns * dtype.itemsize), at_once, steps), 1)
+        new_c = np.zeros((batch, self._padded), dtype)
+        new_c[:, :units] = c
+        m = np.ascontiguousarray(m)
+        sums = np.empty((chunk, batch, columns), dtype)
+        unprojected = None if self._projection is None else np.empty((batch, units), dtype)
+        meeting = np.zeros(2, np.int32)
+        for start, stop in spans(steps, at_once):
+            part = np.ascontiguousarray(x[start:stop])
+            made = outputs[start:stop]
+            arrays = [
+                *(part, m, self._kernel, self._recurrent, self._projection, self._bias),
+                *(self._peepholes, new_c, sums, unprojected, made),
+                *(kept[letter][start:stop] if letter in kept else None for letter in _KEPT),
+                meeting,
+            ]
+            assert all(one is None or one.flags.c_contiguous for one in arrays)
+            plan = _Steps(
+                steps=stop - start,
+                batch=batch,
+                inputs=inputs,
+                units=units,
+                width=width,
+                gates=len(cell.gates),
+                padded=self._padded,
+                columns=columns,
+                chunk=chunk,
+                threads=_threads(product),
+                is_standard=self._activations == _STANDARD,
+                activation=_CODES[cell.activation],
+                candidate=_CODES[cell.candidate],
+                recurrent_activation=_CODES[cell.recurrent_activation],
+                has_cell_clip=cell.cell_clip is not None,
+                has_proj_clip=cell.proj_clip is not None and cell.projection is not None,
+                keeps=any(letter in kept for letter in _KEPT),
+                forget_bias=cell.forget_bias,
+                cell_clip=cell.cell_clip or 0,
+                proj_clip=cell.proj_clip or 0,
+            )
+            self._call(plan, [0 if one is None else one.ctypes.data for one in arrays])
+            m = made[-1]
+        if "m" in kept:
+            kept["m"][...] = outputs
+        return new_c[:, :units].copy(), m.copy()
+
+    @property
+    def _activations(self) -> tuple[str, str, str]:
+        return self.cell.activation, self.cell.candidate, self.cell.recurrent_activation
+
+    def _call(self, plan: _Steps, addresses: list[int]) -> None:
+        run = extension().run
+        packed = _FORM.pack(*plan, *addresses)
+        is_double = int(self.cell.dtype == np.float64)
+        others = [
+            threading.Thread(target=run, args=(self._kind, is_double, number, packed), daemon=True)
+            for number in range(1, plan.threads)
+        ]
+        for thread in others:
+            thread.start()
+        run(self._kind, is_double, 0, packed)
+        for thread in others:
+            thread.join()
+
+
+def _threads(product: int) -> int:
+    """Return the number of threads for a step of so many multiplications."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(min(found or 1, product // _WORTH_A_THREAD, _MOST_THREADS), 1)
