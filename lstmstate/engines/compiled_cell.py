@@ -96,11 +96,15 @@ class CompiledCell:
 
     Weights are laid out in panels, `[panels, rows, gates, lanes]`: the columns of all gates for as
     many units as a vector of the processor has lanes, with zeros for the units that are missing.
+
+    Args:
+        kind: a place in the processor's kinds of vectors, the widest of which is the first.
     """
 
-    def __init__(self, cell: CanonicalCell) -> None:
+    def __init__(self, cell: CanonicalCell, kind: int = 0) -> None:
         self.cell = cell
-        self._kind, (_, size) = 0, extension().vectors()[0]
+        self._kind = kind
+        _, size = extension().vectors()[kind]
         self._lanes = size // cell.dtype.itemsize
         units = cell.widths.c
         self._padded = -(-units // self._lanes) * self._lanes
@@ -124,10 +128,10 @@ class CompiledCell:
 
     def in_float64(self) -> CompiledCell:
         """Return the same cell, computing in float64."""
-        return CompiledCell(self.cell.in_float64())
+        return CompiledCell(self.cell.in_float64(), self._kind)
 
     def _panels(self, weights: Array) -> Array:
-        rows, gates, units = weights.shape
+        rows, gates, _ = weights.shape
         lanes = self._lanes
         panels = np.zeros((self._padded // lanes, rows, gates, lanes), weights.dtype)
         for number, panel in enumerate(panels):

@@ -90,7 +90,7 @@ class NumpyRunner:
     def _stages(self) -> list[list[list[NumpyCell | CompiledCell]]]:
         """The cells, which are laid out for the first run: an export needs none."""
         return [
-            [[_ready(cell) for cell in chain] for chain in stage]
+            [[prepare(cell) for cell in chain] for chain in stage]
             for stage in self._network.stages
         ]
 
@@ -127,7 +127,8 @@ class NumpyRunner:
         return RunOutputs(x, after, kept)
 
 
-def _ready(cell: CanonicalCell) -> NumpyCell | CompiledCell:
+def prepare(cell: CanonicalCell) -> NumpyCell | CompiledCell:
+    """Return a cell that is ready to run, with compiled steps where there are any."""
     return CompiledCell(cell) if compiled_cell.can_run(cell) else NumpyCell(cell)
 
 

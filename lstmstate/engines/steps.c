@@ -61,10 +61,20 @@ static void meet(const struct steps *s) {
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
 
+/* Compile the functions up to END_TARGET for processors that have more instructions. */
+#if defined(__clang__)
+#define TARGET(features) \
+    PRAGMA(clang attribute push(__attribute__((target(features))), apply_to = function))
+#define END_TARGET PRAGMA(clang attribute pop)
+#else
+#define TARGET(features) PRAGMA(GCC push_options) PRAGMA(GCC target(features))
+#define END_TARGET PRAGMA(GCC pop_options)
+#endif
+#define PRAGMA(words) _Pragma(#words)
+
 #if defined(__x86_64__)
 
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma")
+TARGET("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma")
 #define REAL float
 #define WHOLE int32_t
 #define BYTES 64
@@ -77,10 +87,9 @@ static void meet(const struct steps *s) {
 #define ROWS 6
 #define NAME(x) x##_v4_double
 #include "steps_of_type.h"
-#pragma GCC pop_options
+END_TARGET
 
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,bmi2")
+TARGET("avx2,fma,bmi2")
 #define REAL float
 #define WHOLE int32_t
 #define BYTES 32
@@ -93,7 +102,7 @@ static void meet(const struct steps *s) {
 #define ROWS 3
 #define NAME(x) x##_v3_double
 #include "steps_of_type.h"
-#pragma GCC pop_options
+END_TARGET
 
 #endif
 

@@ -91,7 +91,7 @@ static V NAME(apply)(int activation, V x) {
     case SIGMOID: return 1 / NAME(sigmoid_d)(x);
     case HARD_SIGMOID: return NAME(clip)(x * (REAL)0.2 + (REAL)0.5, 0, 1);
     case KERAS3_HARD_SIGMOID: return NAME(clip)(x * (REAL)(1 / 6.0) + (REAL)0.5, 0, 1);
-    case RELU: return NAME(choose)(x < zero, zero, x);
+    case RELU: return NAME(choose)(x <= zero, zero, x);
     case RELU6: return NAME(clip)(x, 0, 6);
     case LEAKY_RELU: return NAME(choose)(x < zero, x * (REAL)0.20000000298023224, x);
     case ELU: return NAME(elu)(x, 1, 1);

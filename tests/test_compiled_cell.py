@@ -1,0 +1,230 @@
+"""Compiled steps: against the reference step and NumPy, for every kind of vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+from networks import Array, alone, cell, sequences
+
+from lstmstate.engines import compiled_cell, load, numpy_engine
+from lstmstate.engines.canonical_network import CanonicalCell
+from lstmstate.engines.compiled_cell import CompiledCell
+from lstmstate.engines.numpy_engine import NumpyCell
+from lstmstate.engines.numpy_functions import function
+from lstmstate.engines.reference_step import step
+
+if compiled_cell.extension() is None:
+    pytest.skip("the compiled steps are not built", allow_module_level=True)
+
+VECTORS = range(len(compiled_cell.extension().vectors()))
+ACTIVATIONS = tuple(compiled_cell._CODES)
+ODD = ("tanh", "softsign", "identity", "leaky_relu")  # they keep the sign of zero
+TOLERANCES = {"float32": 1e-6, "float64": 1e-14}
+CELLS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "peepholes": {"peepholes": "ifo"},
+    "some peepholes": {"peepholes": "fo"},
+    "projected": {"proj": 3, "proj_clip": 0.1},
+    "clipped": {"cell_clip": 0.2, "forget_bias": -0.5},
+    "all of them": {"peepholes": "ifo", "proj": 5, "proj_clip": 0.1, "cell_clip": 0.3},
+    "coupled": {"gates": "jfo"},
+    "coupled peepholes": {"gates": "jfo", "peepholes": "fo", "cell_clip": 0.3},
+}
+
+
+@pytest.fixture(params=VECTORS, ids=[name for name, _ in compiled_cell.extension().vectors()])
+def vectors(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
+def run(one: CompiledCell | NumpyCell, x: Array, c: Array, m: Array, keep: str = "") -> list[Array]:
+    """Return the outputs, c and m after all steps, and the kept values."""
+    outputs = np.empty((*x.shape[:2], one.cell.widths.m), x.dtype)
+    wide = {letter: one.cell.widths.m if letter == "m" else one.cell.widths.c for letter in keep}
+    kept = {letter: np.empty((*x.shape[:2], wide[letter]), x.dtype) for letter in keep}
+    state = one.run(x, c, m, outputs, kept)
+    return [outputs, *state, *kept.values()]
+
+
+def run_reference(one: CanonicalCell, x: Array, c: Array, m: Array) -> list[Array]:
+    """Return the outputs, c and m in float64."""
+    one, x, c, m = one.in_float64(), x.astype("f8"), c.astype("f8"), m.astype("f8")
+    outputs = []
+    for row in x:
+        c, m = step(one, row, c, m)
+        outputs.append(m)
+    return [np.stack(outputs), c, m]
+
+
+def drawn(one: CanonicalCell, steps: int, batch: int) -> tuple[Array, Array, Array]:
+    x, ((c, m),) = sequences(np.random.default_rng(3), alone(one), steps, batch)
+    return x, c, m
+
+
+@pytest.mark.parametrize("units", [1, 7, 16, 33])
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("kind", CELLS)
+def test_compiled_steps_are_those_of_the_reference(
+    vectors: int, kind: str, dtype: str, units: int
+) -> None:
+    one = cell(np.random.default_rng(0), 4, units, dtype=dtype, **CELLS[kind])
+    for batch in (1, 2, 7):
+        data = drawn(one, 5, batch)
+        for ours, expected in zip(
+            run(CompiledCell(one, vectors), *data), run_reference(one, *data), strict=True
+        ):
+            np.testing.assert_allclose(ours, expected, rtol=0, atol=TOLERANCES[dtype])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_compiled_activations_are_those_of_the_table(vectors: int, name: str, dtype: str) -> None:
+    for places in (
+        {"activation": name},
+        {"recurrent_activation": name, "candidate": "relu"},
+    ):
+        one = cell(np.random.default_rng(1), 3, 9, dtype=dtype, peepholes="ifo", **places)
+        data = drawn(one, 3, 2)
+        for ours, expected in zip(
+            run(CompiledCell(one, vectors), *data), run_reference(one, *data), strict=True
+        ):
+            np.testing.assert_allclose(ours, expected, rtol=0, atol=3 * TOLERANCES[dtype])
+
+
+def open_gates(dtype: str, candidate: str) -> CanonicalCell:
+    """Return a cell of one unit with c' = candidate(x)."""
+    one = cell(np.random.default_rng(0), 1, 1, dtype=dtype, candidate=candidate, activation="tanh")
+    wide = {"kernel": [[0, 1, 0, 0]], "recurrent": [[0, 0, 0, 0]], "bias": [1e3, 0, -1e3, 1e3]}
+    return one._replace(forget_bias=0.0, **{k: np.array(v, dtype) for k, v in wide.items()})
+
+
+@pytest.mark.parametrize(("dtype", "error"), [("float32", 1.5e-7), ("float64", 3e-16)])
+@pytest.mark.parametrize("name", ["tanh", "sigmoid"])
+def test_tanh_and_sigmoid_are_exact_to_the_last_digits(
+    vectors: int, name: str, dtype: str, error: float
+) -> None:
+    x = np.concatenate([np.linspace(-30, 30, 20_001), np.geomspace(1e-30, 1e3, 999)])
+    x = np.concatenate([x, -x]).astype(dtype)
+    one = CompiledCell(open_gates(dtype, name), vectors)
+    zeros = np.zeros((len(x), 1), dtype)
+    _, c, _ = run(one, x[None, :, None], zeros, zeros)
+    expected = x.astype(np.longdouble)
+    with np.errstate(over="ignore"):
+        expected = np.tanh(expected) if name == "tanh" else 1 / (1 + np.exp(-expected))
+    assert np.abs(c[:, 0] - expected).max() <= error
+
+
+@pytest.mark.parametrize("is_standard", [False, True])
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_nan_inf_and_signed_zeros_are_those_of_numpy(
+    vectors: int, name: str, dtype: str, is_standard: bool
+) -> None:
+    values = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e30, -1e30], dtype)
+    expected = values.copy()
+    with np.errstate(all="ignore"):
+        function(name)(expected, expected)
+    one = open_gates(dtype, name)._replace(activation="tanh" if is_standard else "identity")
+    nothing = np.array([[0, -0.0, 0, 0]], dtype)  # which leaves a zero of the bias as it is
+    found = []
+    for value in values:
+        bias = np.array([0, value, 0, 0], dtype)
+        ready = CompiledCell(one._replace(kernel=nothing, recurrent=nothing, bias=bias), vectors)
+        found.append(run(ready, *(np.zeros(s, dtype) for s in ((1, 1, 1), (1, 1), (1, 1))), "j")[3])
+    j = np.ravel(found)
+    np.testing.assert_allclose(j, expected, rtol=3e-7, atol=0)
+    if name in ODD:
+        assert np.array_equal(np.signbit(j[3:5]), [False, True])
+
+
+def cut(one: CompiledCell, data: tuple[Array, Array, Array], size: int) -> list[Array]:
+    """Run some rows of a batch at a time, and some steps at a time."""
+    x, c, m = data
+    parts = []
+    for first in range(0, x.shape[1], size):
+        rows = slice(first, first + size)
+        state, outputs = (c[rows], m[rows]), []
+        for start in range(0, len(x), size):
+            made, *state = run(one, x[start : start + size, rows], *state)
+            outputs.append(made)
+        parts.append([np.concatenate(outputs), *state])
+    return [np.concatenate([p[k] for p in parts], axis=int(k == 0)) for k in range(3)]
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    some.integers(1, 9), some.integers(1, 9), some.integers(1, 40), some.integers(1, 4),
+    some.sampled_from(sorted(CELLS)),
+)  # fmt: skip
+def test_the_bytes_do_not_depend_on_how_the_work_is_cut(
+    batch: int, steps: int, units: int, size: int, kind: str
+) -> None:
+    one = CompiledCell(cell(np.random.default_rng(2), 3, units, **CELLS[kind]))
+    data = drawn(one.cell, steps, batch)
+    whole = run(one, *data)
+    for ours, expected in zip(cut(one, data, size), whole, strict=True):
+        assert ours.tobytes() == expected.tobytes()
+    for ours, expected in zip(run(one, *data, "ijfocm"), whole, strict=False):  # kept or not
+        assert ours.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_the_bytes_do_not_depend_on_the_number_of_threads(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    one = CompiledCell(cell(np.random.default_rng(2), 3, 70, **CELLS[kind]))
+    data = drawn(one.cell, 20, 3)
+    found = []
+    for count in (1, 2, 3, 8):
+        monkeypatch.setattr(compiled_cell, "_threads", lambda product, count=count: count)
+        found.append([array.tobytes() for array in run(one, *data)])
+    assert found[1:] == found[:1] * 3
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_kept_gates_are_those_of_numpy(vectors: int, kind: str) -> None:
+    one = cell(np.random.default_rng(4), 3, 19, **CELLS[kind])
+    data = drawn(one, 6, 3)
+    for ours, expected in zip(
+        run(CompiledCell(one, vectors), *data, "ijfocm"),
+        run(NumpyCell(one), *data, "ijfocm"),
+        strict=True,
+    ):
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-6)
+
+
+@pytest.fixture
+def unset() -> Iterator[None]:
+    compiled_cell.extension.cache_clear()
+    yield
+    compiled_cell.extension.cache_clear()
+
+
+def test_a_variable_of_the_environment_switches_them_off(
+    monkeypatch: pytest.MonkeyPatch, unset: None
+) -> None:
+    one = cell(np.random.default_rng(0), 3, 4)
+    assert isinstance(numpy_engine.prepare(one), CompiledCell)
+    compiled_cell.extension.cache_clear()
+    monkeypatch.setenv(compiled_cell.SWITCH, "0")
+    assert isinstance(numpy_engine.prepare(one), NumpyCell)
+
+
+@pytest.mark.parametrize(
+    "options", [{"dtype": "float16"}, {"norms": "ijfoc"}, {"indy": True}, {"activation": "erf"}]
+)
+def test_numpy_runs_the_cells_that_they_do_not_take(options: dict[str, Any]) -> None:
+    one = cell(np.random.default_rng(0), 3, 4, **options)
+    assert isinstance(numpy_engine.prepare(one), NumpyCell)
+    x, states = sequences(np.random.default_rng(0), alone(one), 2, 2)
+    assert np.isfinite(load("numpy", alone(one)).run(x, states).outputs).all()
+
+
+def test_a_plan_of_another_build_is_refused() -> None:
+    with pytest.raises(ValueError, match="of another build"):
+        compiled_cell.extension().run(0, 0, 0, b"short")
