@@ -186,6 +186,15 @@ def test_the_bytes_do_not_depend_on_the_number_of_threads(
     assert found[1:] == found[:1] * 3
 
 
+def test_a_large_batch_is_run_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = CompiledCell(cell(np.random.default_rng(2), 3, 5))
+    data = drawn(one.cell, 4, 7)
+    whole = run(one, *data, "jm")
+    monkeypatch.setattr(compiled_cell, "_GATES", 2 * 4 * one._padded)
+    for ours, expected in zip(run(one, *data, "jm"), whole, strict=True):
+        assert ours.tobytes() == expected.tobytes()
+
+
 @pytest.mark.parametrize("kind", CELLS)
 def test_kept_gates_are_those_of_numpy(vectors: int, kind: str) -> None:
     one = cell(np.random.default_rng(4), 3, 19, **CELLS[kind])

@@ -37,6 +37,8 @@ _PROJECTED_AT_ONCE = 4  # vectors of columns
 # The input's part of the gates is computed for so many bytes of steps at once, which stay in the
 # processor's caches.
 _CHUNK_BYTES = 1 << 18
+# Rows of a batch are run in parts whose gates have so many numbers.
+_GATES = 1 << 22
 # Multiplications of a call: a fraction of a second, after which a signal is noticed.
 _CALL = 1 << 30
 # Multiplications of a step from which a second thread pays, which waits in every step.
@@ -141,6 +143,22 @@ class CompiledCell:
 
     def run(self, x: Array, c: Array, m: Array, outputs: Array, kept: Mapping[str, Array]) -> Pair:
         """Run over some steps; see `NumpyCell.run`."""
+        batch = x.shape[1]
+        most = max(_GATES // (len(self.cell.gates) * self._padded), 1)
+        if batch <= most:
+            return self._run(x, c, m, outputs, kept)
+        states = []
+        for start, stop in spans(batch, most):
+            rows = slice(start, stop)
+            made = {letter: values[:, rows].copy() for letter, values in kept.items()}
+            part = outputs[:, rows].copy()
+            states.append(self._run(x[:, rows], c[rows], m[rows], part, made))
+            outputs[:, rows] = part
+            for letter, values in made.items():
+                kept[letter][:, rows] = values
+        return np.concatenate([c for c, _ in states]), np.concatenate([m for _, m in states])
+
+    def _run(self, x: Array, c: Array, m: Array, outputs: Array, kept: Mapping[str, Array]) -> Pair:
         cell, dtype = self.cell, self.cell.dtype
         steps, batch, inputs = x.shape
         units, width = cell.widths

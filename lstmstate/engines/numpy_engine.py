@@ -90,8 +90,7 @@ class NumpyRunner:
     def _stages(self) -> list[list[list[NumpyCell | CompiledCell]]]:
         """The cells, which are laid out for the first run: an export needs none."""
         return [
-            [[prepare(cell) for cell in chain] for chain in stage]
-            for stage in self._network.stages
+            [[prepare(cell) for cell in chain] for chain in stage] for stage in self._network.stages
         ]
 
     def in_float64(self) -> NumpyRunner:
