@@ -688,16 +688,10 @@ def legal_checkpoint(folder: Path) -> None:
 @hostile("legal meta, 500,000 nodes", "inspect {}/m")
 def legal_meta(folder: Path) -> None:
     kind = text(5, text(1, b"T") + text(2, number(6, 1)))
-    nodes = b"".join(
-        text(
-            1,
-            text(1, b"layer/add_%d" % n)
-            + text(2, b"Add")
-            + text(3, b"layer/add_%d" % max(n - 1, 0))
-            + kind,
-        )
-        for n in range(500_000)
-    )
+    nodes = bytearray(text(1, text(1, b"layer/add_0") + text(2, b"Placeholder")))
+    for n in range(1, 500_000):
+        name, before = (text(field, b"layer/add_%d" % at) for field, at in ((1, n), (3, n - 1)))
+        nodes += text(1, name + text(2, b"Add") + before + before + kind)
     checkpoint_with_graph(folder, text(2, nodes + text(4, number(1, 27))))
 
 
