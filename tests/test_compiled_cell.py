@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -184,6 +185,25 @@ def test_the_bytes_do_not_depend_on_the_number_of_threads(
         monkeypatch.setattr(compiled_cell, "_threads", lambda product, count=count: count)
         found.append([array.tobytes() for array in run(one, *data)])
     assert found[1:] == found[:1] * 3
+
+
+def test_threads_that_cannot_be_started_are_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = CompiledCell(cell(np.random.default_rng(2), 3, 70))
+    data = drawn(one.cell, 5, 3)
+    whole = run(one, *data)
+    start, started = threading.Thread.start, []
+
+    def limited(self: threading.Thread) -> None:
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(self)
+        start(self)
+
+    monkeypatch.setattr(compiled_cell, "_threads", lambda product: 4)
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    for ours, expected in zip(run(one, *data), whole, strict=True):
+        assert ours.tobytes() == expected.tobytes()
+    assert len(started) == 1
 
 
 def test_a_large_batch_is_run_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -204,7 +204,7 @@ class CompiledCell:
                 cell_clip=cell.cell_clip or 0,
                 proj_clip=cell.proj_clip or 0,
             )
-            self._call(plan, [0 if one is None else one.ctypes.data for one in arrays])
+            self._call(plan, arrays)
             m = made[-1]
         if "m" in kept:
             kept["m"][...] = outputs
@@ -214,17 +214,28 @@ class CompiledCell:
     def _activations(self) -> tuple[str, str, str]:
         return self.cell.activation, self.cell.candidate, self.cell.recurrent_activation
 
-    def _call(self, plan: _Steps, addresses: list[int]) -> None:
-        run = extension().run
-        packed = _FORM.pack(*plan, *addresses)
-        is_double = int(self.cell.dtype == np.float64)
-        others = [
-            threading.Thread(target=run, args=(self._kind, is_double, number, packed), daemon=True)
-            for number in range(1, plan.threads)
-        ]
-        for thread in others:
-            thread.start()
-        run(self._kind, is_double, 0, packed)
+    def _call(self, plan: _Steps, arrays: list[Any]) -> None:
+        """Run the steps of a plan over its arrays, on as many of its threads as can be started."""
+        run, is_double = extension().run, int(self.cell.dtype == np.float64)
+        packed: list[bytes] = []
+        is_packed = threading.Event()
+
+        def work(number: int, arrays: list[Any]) -> None:  # noqa: ARG001 - kept alive
+            is_packed.wait()
+            run(self._kind, is_double, number, packed[0])
+
+        others: list[threading.Thread] = []
+        for number in range(1, plan.threads):
+            thread = threading.Thread(target=work, args=(number, arrays), daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the system has no room for it
+                break
+            others.append(thread)
+        addresses = (0 if one is None else one.__array_interface__["data"][0] for one in arrays)
+        packed.append(_FORM.pack(*plan._replace(threads=len(others) + 1), *addresses))
+        is_packed.set()
+        work(0, arrays)
         for thread in others:
             thread.join()
 
