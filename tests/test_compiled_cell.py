@@ -32,6 +32,7 @@ CELLS: dict[str, dict[str, Any]] = {
     "some peepholes": {"peepholes": "fo"},
     "projected": {"proj": 3, "proj_clip": 0.1},
     "clipped": {"cell_clip": 0.2, "forget_bias": -0.5},
+    "negative clips": {"cell_clip": -0.1, "proj": 3, "proj_clip": -0.2},
     "all of them": {"peepholes": "ifo", "proj": 5, "proj_clip": 0.1, "cell_clip": 0.3},
     "coupled": {"gates": "jfo"},
     "coupled peepholes": {"gates": "jfo", "peepholes": "fo", "cell_clip": 0.3},

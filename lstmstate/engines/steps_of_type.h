@@ -23,10 +23,10 @@ INLINE V NAME(choose)(BITS where, V yes, V no) {
     return (V)(((BITS)yes & where) | ((BITS)no & ~where));
 }
 
-/* Within two bounds; NaN stays NaN. */
+/* Within two bounds; NaN stays NaN. The second bound is the stronger one, as for a negative clip. */
 INLINE V NAME(clip)(V x, REAL low, REAL high) {
-    x = NAME(choose)(x > NAME(all)(high), NAME(all)(high), x);
-    return NAME(choose)(x < NAME(all)(low), NAME(all)(low), x);
+    x = NAME(choose)(x < NAME(all)(low), NAME(all)(low), x);
+    return NAME(choose)(x > NAME(all)(high), NAME(all)(high), x);
 }
 
 /* Store the first `count` of the lanes. */
