@@ -41,7 +41,7 @@ _CHUNK_BYTES = 1 << 18
 _GATES = 1 << 22
 # Multiplications of a call: a fraction of a second, after which a signal is noticed.
 _CALL = 1 << 30
-# Multiplications of a step from which a second thread pays, which waits in every step.
+# Multiplications of a step for each thread: the threads wait for one another in every step.
 _WORTH_A_THREAD = 1_000_000
 _MOST_THREADS = 8
 
@@ -100,7 +100,7 @@ class CompiledCell:
     many units as a vector of the processor has lanes, with zeros for the units that are missing.
 
     Args:
-        kind: a place in the processor's kinds of vectors, the widest of which is the first.
+        kind: the number of a kind of vectors that the processor has; 0 for the widest.
     """
 
     def __init__(self, cell: CanonicalCell, kind: int = 0) -> None:

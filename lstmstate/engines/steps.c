@@ -178,12 +178,12 @@ static PyObject *run(PyObject *module, PyObject *arguments) {
 }
 
 static PyMethodDef methods[] = {
-    {"vectors", vectors, METH_NOARGS, NULL},
-    {"run", run, METH_VARARGS, NULL},
+    {"vectors", vectors, METH_NOARGS, "The name and the bytes of each kind of vectors, the widest first."},
+    {"run", run, METH_VARARGS, "Run a thread's share of the steps of a plan."},
     {NULL, NULL, 0, NULL},
 };
 
-static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "_steps", .m_methods = methods};
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "_steps", .m_doc = "Compiled steps of cells.", .m_methods = methods};
 
 PyMODINIT_FUNC PyInit__steps(void);
 PyMODINIT_FUNC PyInit__steps(void) { return PyModule_Create(&definition); }

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 # Bytes of inputs and results that are stepped over at once: enough to make the calls around them
 # cheap, and little compared with the memory of Python itself.
-_AT_ONCE_BYTES = 32 << 20
+_AT_ONCE_BYTES = 16 << 20
 _AT_ONCE_STEPS = 1 << 14  # so that progress is shown every second or so
 
 
