@@ -553,3 +553,13 @@ def test_a_bundle_that_is_damaged(tmp_path: Path, magenta_table: bytes) -> None:
     path.write_bytes(bytes(whole) + number(5, 3))
     with pytest.raises(CorruptError, match="this is a damaged bundle"):
         Checkpoint(str(path))
+
+
+def test_an_entry_that_ends_like_the_start_of_a_shape(tmp_path: Path) -> None:
+    """Its dtype is a number of two bytes, the second of them that of a field."""
+    entries = [(b"", bundle_header()), (b"w", b"\x08\xbb\x12")]
+    (tmp_path / "m.index").write_bytes(table(*split(entries, 1 << 10)))
+    (variable,) = Checkpoint(tmp_path / "m").variables.values()
+    assert variable.dtype == "dtype 2363"
+    with pytest.raises(LstmstateError):
+        variable.read()

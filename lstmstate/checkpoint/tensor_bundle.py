@@ -73,7 +73,7 @@ class _Kind(NamedTuple):
 
 
 # An entry as TensorFlow writes it: dtype and shape; then data file, offset, size and checksum.
-_DTYPE, _SHAPE = b"\x08", b"\x12"
+_HEAD = re.compile(rb"\x08[\x00-\x7f]\x12([\x00-\x7f])", re.DOTALL)
 _PLACE = re.compile(
     rb"(?:\x18([\x00-\x7f]))?(?:\x20([\x80-\xff]{0,8}[\x00-\x7f]))?"
     rb"(?:\x28([\x80-\xff]{0,8}[\x00-\x7f]))?(?:\x35(.{4}))?",
@@ -186,10 +186,11 @@ class Bundle:
         _refuse_overlap(name, parts)
         stored = sum(part.size for part in parts) if parts else entry.size
         spec = Spec(entry.dtype, entry.shape, entry.slices, stored)
-        is_plain = data[:1] == _DTYPE and data[2:3] == _SHAPE and max(data[1], data[3]) < 0x80
-        if is_plain and entry.dtype.itemsize and not parts and _PLACE.fullmatch(data, data[3] + 4):
+        head = _HEAD.match(data)
+        start = head[1][0] + 4 if head else 0
+        if head and entry.dtype.itemsize and not parts and _PLACE.fullmatch(data, start):
             size = encode_varint(stored) if stored else None
-            self._kinds[data[: data[3] + 4]] = _Kind(spec, stored, size)
+            self._kinds[data[:start]] = _Kind(spec, stored, size)
         return spec
 
     def _checked_entry(self, name: str, data: bytes) -> Entry:
