@@ -258,3 +258,12 @@ def test_numpy_runs_the_cells_that_they_do_not_take(options: dict[str, Any]) -> 
 def test_a_plan_of_another_build_is_refused() -> None:
     with pytest.raises(ValueError, match="of another build"):
         compiled_cell.extension().run(0, 0, 0, b"short")
+
+
+def test_inputs_of_another_dtype_are_converted() -> None:
+    one = CompiledCell(cell(np.random.default_rng(2), 3, 5))
+    x, c, m = drawn(one.cell, 4, 2)
+    outputs = np.empty((4, 2, 5), "f4")
+    state = one.run(x.astype("f8"), c.astype("f8"), m.astype("f8"), outputs, {})
+    for ours, expected in zip((outputs, *state), run(one, x, c, m), strict=True):
+        assert ours.tobytes() == expected.tobytes()

@@ -168,12 +168,12 @@ class CompiledCell:
         chunk = max(min(_CHUNK_BYTES // (batch * columns * dtype.itemsize), at_once, steps), 1)
         new_c = np.zeros((batch, self._padded), dtype)
         new_c[:, :units] = c
-        m = np.ascontiguousarray(m)
+        m = np.ascontiguousarray(m, dtype)
         sums = np.empty((chunk, batch, columns), dtype)
         unprojected = None if self._projection is None else np.empty((batch, units), dtype)
         meeting = np.zeros(2, np.int32)
         for start, stop in spans(steps, at_once):
-            part = np.ascontiguousarray(x[start:stop])
+            part = np.ascontiguousarray(x[start:stop], dtype)
             made = outputs[start:stop]
             arrays = [
                 *(part, m, self._kernel, self._recurrent, self._projection, self._bias),
