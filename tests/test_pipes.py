@@ -225,19 +225,28 @@ def test_nothing_is_shown_without_a_terminal(file: io.StringIO | None) -> None:
     assert file is None or file.getvalue() == ""
 
 
+def long_input(path: Path, width: int) -> Path:
+    """Write an x of zeros, which takes seconds to run and no room on the disk."""
+    with path.open("wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (40_000_000, width)}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + 40_000_000 * width * 4)
+    return path
+
+
 @pytest.mark.parametrize("command", ["run", "verify"])
 def test_commands_count_the_steps_of_their_input(
     terminal: Terminal, tmp_path: Path, command: str
 ) -> None:
-    x = saved(tmp_path / "x.npy", np.zeros((400_000, 1), np.float32))
+    x = long_input(tmp_path / "x.npy", 1)
     arguments = [*LSTMSTATE, command, SUNSPOTS, str(x)]
     arguments += ["--against", "graph"] if command == "verify" else []
     with subprocess.Popen(
         arguments, stdout=subprocess.DEVNULL, stderr=terminal.file, cwd=PROJECT
     ) as process:
-        shown = terminal.read("/400,000 steps", 60)
+        shown = terminal.read("/40,000,000 steps", 60)
         process.kill()
-    assert "/400,000 steps" in shown
+    assert "/40,000,000 steps" in shown
 
 
 @pytest.mark.parametrize("waits", [False, True])
@@ -245,10 +254,10 @@ def test_a_signal_shows_the_cursor_again(
     terminal: Terminal, tmp_path: Path, *, waits: bool
 ) -> None:
     """If the terminal takes it; one that was stopped by Ctrl-S does not stop the end."""
-    data = saved(tmp_path / "x.npy", np.zeros((4_000_000, 3), "f4"))
+    data = long_input(tmp_path / "x.npy", 3)
     command = [*LSTMSTATE, "run", SAMPLES / "peephole_flat", data, "-o", tmp_path / "y.npz"]
     with subprocess.Popen(command, stderr=terminal.file, cwd=PROJECT) as process:
-        assert "\x1b[?25l" in terminal.read("4,000,000 steps", 60)
+        assert "\x1b[?25l" in terminal.read("40,000,000 steps", 60)
         if waits:
             termios.tcflow(terminal.file.fileno(), termios.TCOOFF)
             time.sleep(0.5)  # until the next report waits
