@@ -167,17 +167,22 @@ class MissingExtraError(LstmstateError, ImportError):
     """A package is needed that is not installed by default; an ImportError, too."""
 
 
-@contextmanager
-def located(
-    path: str | os.PathLike[str] | None = None, tensor: str | None = None
-) -> Iterator[None]:
+class located:  # noqa: N801 - a context manager by the name of a function; a generator takes longer
     """Add the file and the tensor to an error that is raised without them."""
-    try:
-        yield
-    except LstmstateError as error:
-        error.path = error.path or (None if path is None else os.fspath(path))
-        error.tensor = error.tensor or tensor
-        raise
+
+    def __init__(
+        self, path: str | os.PathLike[str] | None = None, tensor: str | None = None
+    ) -> None:
+        self._path = path
+        self._tensor = tensor
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, LstmstateError):
+            error.path = error.path or (None if self._path is None else os.fspath(self._path))
+            error.tensor = error.tensor or self._tensor
 
 
 def warn(lines: Iterable[str]) -> None:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 _BUNDLE_VERSION = 1  # kTensorBundleVersion: the newest layout there is
 _LITTLE, _BIG = 0, 1
 CHUNK_BYTES = limits.MIB // 2  # while one chunk is used the next is read: 1 MiB together
+_PAGE_BYTES = 1 << 16  # of values that are read together
 _LENGTHS_BYTES = 1 << 13  # of the lengths of strings, which take much more room as numbers
 _CONTINUED = bytes(range(0x80, 0x100))  # the bytes of a varint that do not end it
 _LISTED = 3  # damaged data files that are named
@@ -81,6 +82,22 @@ _PLACE = re.compile(
 )
 
 
+class _Page(NamedTuple):
+    """Bytes of a data file that were read together: those of some small values, one after another.
+
+    Attributes:
+        end: where the next page begins, if the values behind it are read next.
+    """
+
+    shard: int = -1
+    start: int = 0
+    data: bytes = b""
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.data)
+
+
 class Bundle:
     """A V2 checkpoint, listed from its index alone.
 
@@ -97,6 +114,7 @@ class Bundle:
         self._kinds: dict[bytes, _Kind] = {}  # a checkpoint has few, and many variables of each
         self._ends: dict[int, int] = {}  # data file → the end of its last value
         self._not_pointers: set[str] = set()  # data files whose start was looked at
+        self._page = _Page()
         self.specs: dict[str, Spec] = {}
         self.stored_bytes = 0
         index = f"{prefix}.index"
@@ -357,9 +375,21 @@ class Bundle:
         return element
 
     def _fetch(self, path: str, entry: Entry) -> bytes:
-        """Read all of an entry's bytes."""
+        """Read all of an entry's bytes; with those behind them, if values are read in their order.
+
+        A file is opened once for a page of values: to open it takes longer than to read one.
+        """
+        page = self._page  # looked at once: another thread may replace it at any moment
+        start = entry.offset - page.start
+        if page.shard == entry.shard and start >= 0 and start + entry.size <= len(page.data):
+            return page.data[start : start + entry.size]
         with self._open(path) as source:
-            return source.read(entry.offset, entry.size, "this value")
+            follows = page.shard == entry.shard and 0 <= entry.offset - page.end <= _PAGE_BYTES
+            ahead = min(_PAGE_BYTES, source.size - entry.offset) if follows else 0
+            data = source.read(entry.offset, max(entry.size, ahead), "this value")
+        if len(data) <= _PAGE_BYTES:
+            self._page = _Page(entry.shard, entry.offset, data)
+        return data if len(data) == entry.size else data[: entry.size]
 
     def _open(self, path: str) -> ByteSource:
         """Open a data file; a missing one has an error of its own."""

@@ -243,10 +243,10 @@ class Gauge:
         import numpy as np
 
         if _is_text(a.dtype) or _is_text(b.dtype):
-            self._count(np.asarray(a != b), 0.0)
+            self._count(int(np.count_nonzero(np.asarray(a != b))), 0.0)
             return 0.0, None
         if a.dtype == b.dtype and a.tobytes() == b.tobytes():  # the rest takes many times as long
-            self._count(np.zeros(0, bool), 0.0)
+            self._count(0, 0.0)
             return 0.0, 0
         with np.errstate(all="ignore"):
             wide_a, wide_b = _wide(a), _wide(b)
@@ -261,15 +261,12 @@ class Gauge:
                 differs = ~(gap <= np.where(np.isfinite(limit), limit, 0.0))
             largest = np.maximum(np.abs(wide_a), np.abs(wide_b))
             relative = np.where(gap == 0, 0.0, np.where(np.isfinite(gap), gap / largest, np.inf))
-        self._count(differs, float(np.max(relative)))
+        self._count(int(np.count_nonzero(differs)), float(np.max(relative)))
         place = int(np.argmax(gap))
         return float(gap[place]), place
 
-    def _count(self, differs: Array, relative: float) -> None:
-        import numpy as np
-
+    def _count(self, number: int, relative: float) -> None:
         found = self._found
-        number = int(np.count_nonzero(differs))
         self._found = found._replace(
             differing=found.differing + number,
             verdict="values" if number else found.verdict,

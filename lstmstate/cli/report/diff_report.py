@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lstmstate.cli.command import Json
 from lstmstate.cli.report import text
+from lstmstate.cli.report.documents import Documents
 
 if TYPE_CHECKING:
     from lstmstate.cli.report.console import Sheet
@@ -21,16 +22,17 @@ def diff_document(a: str, b: str, kind: str, found: list[Difference], tolerance:
         "b": b,
         "same": all(one.verdict == "same" for one in found),
         "tolerance": tolerance._asdict(),
-        "tensors": [
-            {
-                **one._asdict(),
-                "shape": list(one.shape),
-                "at": None if one.at is None else list(one.at),
-                "max_abs": finite(one.max_abs),
-                "max_rel": finite(one.max_rel),
-            }
-            for one in found
-        ],
+        "tensors": Documents(found, _difference),
+    }
+
+
+def _difference(one: Difference) -> Json:
+    return {
+        **one._asdict(),
+        "shape": list(one.shape),
+        "at": None if one.at is None else list(one.at),
+        "max_abs": finite(one.max_abs),
+        "max_rel": finite(one.max_rel),
     }
 
 

@@ -5,11 +5,11 @@ That of `inspect` for a state file is in `state_report`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from lstmstate.cli.command import Json
 from lstmstate.cli.report.flags import with_flags
-from lstmstate.type_names import TYPE_CHECKING
+from lstmstate.type_names import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lstmstate.cells import Cell, Stack
@@ -19,6 +19,21 @@ if TYPE_CHECKING:
     from lstmstate.model.confirm import Confirmation
     from lstmstate.operations.check import Finding
     from lstmstate.state.state_stream import StateStream
+
+
+class Documents(list[Json]):
+    """The documents of many items, each made while it is written: they take much memory."""
+
+    def __init__(self, items: Collection[Any], make: Callable[[Any], Json]) -> None:
+        super().__init__()
+        self._items = items
+        self._make = make
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[Json]:
+        return map(self._make, self._items)
 
 
 def checkpoint_document(
@@ -69,7 +84,7 @@ def checkpoint_document(
             "cells": [{"name": cell.name, **_state(cell)} for cell in unrecognised[0]],
             "refused": [with_flags(reason) for reason in unrecognised[1]],
         },
-        "variables": _Variables(ckpt),
+        "variables": Documents(ckpt.variables, lambda name: _variable(ckpt, name)),
         "damaged": None
         if damaged is None
         else [{"variable": error.tensor, "error": str(error)} for error in damaged],
@@ -137,20 +152,6 @@ def _stack(stack: Stack) -> Json:
         "direction": stack.direction,
         "paired_with": stack.paired_with,
     }
-
-
-class _Variables(list[Json]):
-    """The documents of all variables, each made while it is written: there can be many."""
-
-    def __init__(self, ckpt: LSTMCheckpoint) -> None:
-        super().__init__()
-        self._ckpt = ckpt
-
-    def __len__(self) -> int:
-        return len(self._ckpt.variables)
-
-    def __iter__(self) -> Iterator[Json]:
-        return (_variable(self._ckpt, name) for name in self._ckpt.variables)
 
 
 def _variable(ckpt: LSTMCheckpoint, name: str) -> Json:
