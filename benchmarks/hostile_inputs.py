@@ -133,12 +133,12 @@ def cells(count: int, scope: str = "layer_%06d/basic_lstm_cell") -> list[tuple[b
     return found
 
 
-def zeros(shape: tuple[int, int] | tuple[int]) -> bytes:
-    """The entry of a float32 variable of zeros at the start of the data file."""
+def zeros(shape: tuple[int, int] | tuple[int], offset: int = 0) -> bytes:
+    """The entry of a float32 variable of zeros."""
     from lstmstate.checkpoint.sstable import masked_crc
 
     crc = masked_crc(bytes(4 * shape[0] * (shape[1] if len(shape) > 1 else 1)))
-    return entry(shape, tail=b"\x35" + crc.to_bytes(4, "little"))
+    return entry(shape, offset, tail=b"\x35" + crc.to_bytes(4, "little"))
 
 
 def checkpoint_with_graph(folder: Path, graph: bytes) -> None:
@@ -651,16 +651,15 @@ def v1_of_many_variables(folder: Path) -> None:
     "inspect {}/m",
     "inspect --json {}/m",
     "check --units 2 {}/m",
+    "check --finite {}/m",
     "diff {0}/m {0}/m",
+    "diff --json {0}/m {0}/m",
     "convert --to-flat {0}/m -o {0}/out.npz",
     "run --assume-defaults {0}/m {0}/x.csv -o {0}/y.npy",
 )
 def legal_index(folder: Path) -> None:
-    many = [
-        (b"layer_%06d/w" % place, entry((20, 5), 400 * place, tail=b"\x35abcd"))
-        for place in range(740_000)
-    ]
-    bundle(folder / "m", many, 400 * 740_000)
+    many = [(b"layer_%06d/w" % place, zeros((1,), 4 * place)) for place in range(740_000)]
+    bundle(folder / "m", many, 4 * 740_000)
     (folder / "x.csv").write_bytes(b"1,2\n")
 
 
@@ -676,12 +675,7 @@ def legal_index(folder: Path) -> None:
     ),
 )
 def legal_checkpoint(folder: Path) -> None:
-    from lstmstate.checkpoint.sstable import masked_crc
-
-    crc = b"\x35" + masked_crc(bytes(400)).to_bytes(4, "little")
-    many = [
-        (b"layer_%06d/w" % place, entry((20, 5), 400 * place, tail=crc)) for place in range(60_000)
-    ]
+    many = [(b"layer_%06d/w" % place, zeros((20, 5), 400 * place)) for place in range(60_000)]
     bundle(folder / "m", many, 400 * 60_000)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -25,9 +27,14 @@ from builders import (
     text,
 )
 from commands import Shell, error, lstm_cell, notes, numbers, saved
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lstmstate import limits
 from lstmstate.checkpoint import Checkpoint
+from lstmstate.checkpoint import protobuf as wire
+from lstmstate.checkpoint.tensor_bundle import Bundle
+from lstmstate.checkpoint.variables import parse_shape
 from lstmstate.errors import CorruptError, LstmstateError, NotFoundError, UnsupportedError
 from lstmstate.files.reader import ByteSource
 
@@ -259,6 +266,53 @@ def test_only_the_bytes_of_the_value_are_read(tmp_path: Path, reads: Reads) -> N
     reads.clear()
     variable.read()
     assert sum(length for _, length in reads) < 100
+
+
+@given(
+    sizes=st.lists(st.integers(0, 60), min_size=1, max_size=30),
+    large=st.sets(st.integers(0, 29)),
+    order=st.randoms(use_true_random=False),
+)
+def test_values_are_the_same_in_any_order_of_reading(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], large: set[int], order: Random
+) -> None:
+    """Values that are read one after another are read together, a page at a time."""
+    builder = BundleBuilder(shards=2)
+    counts = [size * 1000 if number in large else size for number, size in enumerate(sizes)]
+    values = {f"{n:02}": np.arange(count, dtype="f4") + n for n, count in enumerate(counts)}
+    for place, (name, value) in enumerate(values.items()):
+        builder.add(name, value, shard=place % 5 // 4)
+    variables = Checkpoint(builder.write(tmp_path_factory.mktemp("m") / "model")).variables
+    names = [*values, *order.choices([*values], k=20), *values]
+    for name in names:
+        assert np.array_equal(variables[name].read(), values[name]), name
+
+
+def test_small_values_that_follow_one_another_are_read_together(
+    tmp_path: Path, reads: Reads
+) -> None:
+    builder = BundleBuilder()
+    for place in range(1000):
+        builder.add(f"{place:04}", np.full(100, place, "f4"))
+    path = builder.write(tmp_path / "model")
+    variables = Checkpoint(path).variables.values()
+    reads.clear()
+    assert [variable.read()[0] for variable in variables] == [*range(1000)]
+    data = [read for read in reads if "data" in read[0]]
+    assert len(data) < 20
+
+
+def test_damage_in_values_that_are_read_together_is_that_of_one(tmp_path: Path) -> None:
+    builder = BundleBuilder()
+    for place in range(100):
+        builder.add(f"{place:02}", np.full(100, place, "f4"))
+    path = builder.write(tmp_path / "model")
+    data = Path(f"{path}.data-00000-of-00001")
+    content = bytearray(data.read_bytes())
+    content[400 * 50] ^= 1
+    data.write_bytes(content)
+    damage = {name: v.damage() for name, v in Checkpoint(path).variables.items()}
+    assert [name for name, error in damage.items() if error] == ["50"]
 
 
 def test_the_index_has_the_number_of_data_files(tmp_path: Path) -> None:
@@ -553,6 +607,44 @@ def test_a_bundle_that_is_damaged(tmp_path: Path, magenta_table: bytes) -> None:
     path.write_bytes(bytes(whole) + number(5, 3))
     with pytest.raises(CorruptError, match="this is a damaged bundle"):
         Checkpoint(str(path))
+
+
+@given(
+    heads=st.lists(
+        st.sampled_from(
+            [
+                b"\x08\x01",  # a scalar without a shape
+                b"\x08\x01\x12\x00",
+                number(1, 1) + text(2, shape_proto([3])),
+                number(1, 1) + text(2, shape_proto([1] * 30)),  # of 120 bytes
+                number(1, 1) + text(2, shape_proto([1] * 33)),  # of two bytes of length
+                number(1, 1) + text(2, shape_proto([24] * 2 + [1] * 33)),
+                number(1, 2) + text(2, shape_proto([2])),
+            ]
+        ),
+        min_size=1,
+        max_size=12,
+    ),
+    place=st.integers(0, 1 << 20),
+)
+def test_entries_are_the_same_after_any_others(
+    tmp_path_factory: pytest.TempPathFactory, heads: list[bytes], place: int
+) -> None:
+    """Most are read as those before them of the same dtype and shape, without being parsed."""
+    entries, wanted = [(b"", bundle_header())], {}
+    for position, head in enumerate(heads):
+        found = wire.message(head)
+        shape = parse_shape(wire.last_bytes(found.get(2)))
+        size = math.prod(shape) * (4 if head[1] == 1 else 8)
+        entries.append((b"%03d" % position, head + number(4, place + position) + number(5, size)))
+        wanted[f"{position:03}"] = shape, place + position, size
+    path = tmp_path_factory.mktemp("m") / "m"
+    Path(f"{path}.index").write_bytes(table(*split(entries, 1 << 10)))
+    bundle = Bundle(str(path))
+    for name, expected in wanted.items():
+        entry = bundle.entry(name)
+        assert (entry.shape, entry.offset, entry.size) == expected
+        assert bundle.specs[name].shape == expected[0]
 
 
 def test_an_entry_that_ends_like_the_start_of_a_shape(tmp_path: Path) -> None:

@@ -74,7 +74,8 @@ class _Kind(NamedTuple):
 
 
 # An entry as TensorFlow writes it: dtype and shape; then data file, offset, size and checksum.
-_HEAD = re.compile(rb"\x08[\x00-\x7f]\x12([\x00-\x7f])", re.DOTALL)
+_HEAD = re.compile(rb"\x08[\x00-\x7f](?:\x12[\x00-\x7f]|(?!\x12))", re.DOTALL)
+_SHAPE_TAG = 0x12  # a shape of up to 127 bytes has one byte of length behind it
 _PLACE = re.compile(
     rb"(?:\x18([\x00-\x7f]))?(?:\x20([\x80-\xff]{0,8}[\x00-\x7f]))?"
     rb"(?:\x28([\x80-\xff]{0,8}[\x00-\x7f]))?(?:\x35(.{4}))?",
@@ -171,7 +172,7 @@ class Bundle:
         None for one that is not written as TensorFlow does, which may be damaged; `_parse_entry`
         reads any, and takes longer.
         """
-        start = data[3] + 4 if len(data) > 3 else 0  # behind a head of up to 127 bytes
+        start = _end_of_head(data)
         kind = self._kinds.get(data[:start])
         place = _PLACE.fullmatch(data, start) if kind is not None else None
         if kind is None or place is None or place[3] != kind.size:
@@ -204,9 +205,9 @@ class Bundle:
         _refuse_overlap(name, parts)
         stored = sum(part.size for part in parts) if parts else entry.size
         spec = Spec(entry.dtype, entry.shape, entry.slices, stored)
-        head = _HEAD.match(data)
-        start = head[1][0] + 4 if head else 0
-        if head and entry.dtype.itemsize and not parts and _PLACE.fullmatch(data, start):
+        start = _end_of_head(data)
+        is_plain = _HEAD.match(data) and _PLACE.fullmatch(data, start)
+        if is_plain and entry.dtype.itemsize and not parts:
             size = encode_varint(stored) if stored else None
             self._kinds[data[:start]] = _Kind(spec, stored, size)
         return spec
@@ -433,6 +434,12 @@ class Bundle:
             value[number] = data[at : at + length]
             at += length
         return value.reshape(entry.shape)
+
+
+def _end_of_head(data: bytes) -> int:
+    """Return where the dtype and the shape of an entry end that begins with them."""
+    has_shape = len(data) > 3 and data[2] == _SHAPE_TAG
+    return data[3] + 4 if has_shape else 2
 
 
 def _refuse_overlap(name: str, parts: list[Entry]) -> None:
