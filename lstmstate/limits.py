@@ -48,6 +48,9 @@ OBJECTS = Rate("objects and attributes of the object graph", 100_000, 40)
 # Snappy makes numbers smaller by a tenth, and names by a half; weights that are zeros can be many.
 UNSNAPPED = Rate("bytes packed by Snappy", 64 * MIB, 1)
 
+# Lines above a table that begin with "#": notes of a program or a person.
+COMMENTS = Rate("lines of comments", 100_000)
+
 # Arrays of an npz, arrays and groups of an HDF5 file, where links name them.
 MEMBERS = Rate("members", 100_000)
 OBJECTS_OF_HDF5 = Rate("datasets and groups", 120_000)

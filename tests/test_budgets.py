@@ -471,3 +471,15 @@ def test_a_line_of_a_table_has_a_bounded_number_of_fields(
     (tmp_path / "a.csv").write_text(table_text)
     with pytest.raises(UnsupportedError, match="at most 4 columns"):
         load_state(tmp_path / "a.csv")
+
+
+def test_a_table_has_a_bounded_number_of_comments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "COMMENTS", limits.Rate("lines of comments", 3))
+    path = tmp_path / "a.csv"
+    path.write_text("# one\n# two\n# three\nc.0,m.0\n1,2\n3,4\n")
+    assert load_state(path).cells[0].c.shape == (2, 1)
+    path.write_text("# one\n# two\n#\n# four\nc.0,m.0\n1,2\n")
+    with pytest.raises(UnsupportedError, match="at most 3 lines of comments"):
+        load_state(path)

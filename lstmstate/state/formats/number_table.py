@@ -133,6 +133,7 @@ class TextTable:
                 continue
             if not has_begun and line.lstrip().startswith("#"):
                 if comments is not None:
+                    self._source.budget.spend(limits.COMMENTS)
                     comments.append(line.strip())
                 continue
             if empty:
