@@ -68,7 +68,7 @@ def variables(shapes: Mapping[str, Shape], dtype: str = "float32") -> list[Varia
 
 def recognised(shapes: Mapping[str, Shape], dtype: str = "float32") -> Recognition:
     """Return the cells recognised among some variables without a graph."""
-    return Recognition(variables(shapes, dtype), None)
+    return Recognition({one.name: one for one in variables(shapes, dtype)}, None)
 
 
 def cells(shapes: Mapping[str, Shape], dtype: str = "float32") -> dict[str, Cell]:

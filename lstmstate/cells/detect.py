@@ -74,7 +74,7 @@ class Recognition:
     """The cells among some variables.
 
     Args:
-        variables: all variables of a checkpoint.
+        variables: all variables of a checkpoint, by name.
         graph: the graph next to it, if there is one.
         recorded: options that it records, by the name of the cell, by their own.
 
@@ -89,15 +89,12 @@ class Recognition:
 
     def __init__(
         self,
-        variables: Collection[VariableFacts],
+        variables: Mapping[str, VariableFacts],
         graph: Graph | None,
         recorded: Mapping[str, Mapping[str, Option]] | None = None,
     ) -> None:
-        self.variables = variables
-        every: dict[str, VariableFacts] = {}
-        for variable in variables:
-            # A variable may be there twice, with ":0" behind its name and without.
-            every[variable.name if variable.path in every else variable.path] = variable
+        self.variables = variables.values()
+        every = _by_path(variables)
         self.slots = frozenset(
             variable.name
             for variable in every.values()
@@ -166,13 +163,18 @@ class Recognition:
     # ---- by words and leaves
 
     def _by_family(self) -> None:
-        by_leaf, by_word = _families_by_leaf(), _families_by_word()
+        by_word = _families_by_word()
+        fitting: dict[tuple[str, ...], list[int]] = {}  # many scopes have the same leaves
         for scope in self._scopes:
             leaves = self._leaves(scope)
-            numbers = {number for leaf in leaves for number in by_leaf.get(whole_leaf(leaf), ())}
-            called = names_of(scope, leaves)
+            kind = tuple(leaves)
+            if kind not in fitting:
+                fitting[kind] = _families_with(leaves)
+            called = names_of(scope, leaves) if fitting[kind] else set()
             possible = by_word[None].union(*(by_word.get(last_word(one), ()) for one in called))
-            for number in sorted(numbers & possible):
+            for number in fitting[kind]:
+                if number not in possible:
+                    continue
                 if self._try(scope, leaves, FAMILIES[number], called):
                     break
             if _SECOND in leaves:
@@ -192,11 +194,11 @@ class Recognition:
 
     def _try(self, scope: str, leaves: Scope, family: Family, called: set[str]) -> bool:
         """Add the cell of a scope if it is of this family; `called` is of `names_of`."""
+        if not family.by_leaves and not is_called(called, family):
+            return False
         for era, pattern in family.leaves.items():
-            if not has_leaves(leaves, [pattern.get(role, "") for role in family.required]):
+            if not has_leaves(leaves, pattern, family.required):
                 continue
-            if not family.by_leaves and not is_called(called, family):
-                return False
             roles = by_role(leaves, pattern)
             if any(role in roles for role in family.forbidden):
                 continue
@@ -281,7 +283,7 @@ class Recognition:
             if kernels.isdisjoint(map(whole_leaf, leaves)):
                 continue
             for era, pattern, family in PLAIN_LEAVES:
-                if not has_leaves(leaves, [pattern["kernel"], pattern["bias"]]):
+                if not has_leaves(leaves, pattern, ("kernel", "bias")):
                     continue
                 roles = by_role(leaves, pattern)
                 widths = None if self._is_decided(roles) else family.widths(shapes_of(roles))
@@ -349,6 +351,17 @@ class Recognition:
 
 
 # ---- variables by scope, leaf and role
+
+
+def _by_path(variables: Mapping[str, VariableFacts]) -> Mapping[str, VariableFacts]:
+    """Return variables by their names in the model; the same mapping if they have no others."""
+    if all(variable.path == name for name, variable in variables.items()):
+        return variables
+    every: dict[str, VariableFacts] = {}
+    for variable in variables.values():
+        # A variable may be there twice, with ":0" behind its name and without.
+        every[variable.name if variable.path in every else variable.path] = variable
+    return every
 
 
 def group(paths: Collection[str], wanted: Iterable[str]) -> dict[str, list[str]]:
@@ -480,10 +493,10 @@ def place(path: str) -> tuple[str, Leaves, str | None, Family]:
     return names.parent(path), {}, None, PLAIN
 
 
-def has_leaves(leaves: Scope, wanted: list[str]) -> bool:
-    """Whether all of some leaves are there, whole or as their first shard or part."""
-    for leaf in wanted:
-        first = first_leaf(leaf)
+def has_leaves(leaves: Scope, pattern: Leaves, roles: Iterable[str]) -> bool:
+    """Whether the variables of some roles are there, whole or as their first shard or part."""
+    for role in roles:
+        first = first_leaf(pattern.get(role, ""))
         if first not in leaves and f"{first}{_FIRST_PART}" not in leaves:
             return False
     return True
@@ -522,6 +535,19 @@ def _families_by_leaf() -> dict[str, list[int]]:
             leaf = first_leaf(pattern.get(family.required[0], ""))
             found.setdefault(leaf, []).append(number)
     return found
+
+
+def _families_with(leaves: Scope) -> list[int]:
+    """Return the numbers in `FAMILIES` of those whose leaves are all in a scope, in order."""
+    by_leaf = _families_by_leaf()
+    return [
+        number
+        for number in sorted({n for leaf in leaves for n in by_leaf.get(whole_leaf(leaf), ())})
+        if any(
+            has_leaves(leaves, pattern, FAMILIES[number].required)
+            for pattern in FAMILIES[number].leaves.values()
+        )
+    ]
 
 
 @cache

@@ -94,11 +94,11 @@ class Checkpoint:
             self.notes += self._reader.data_problems()
             names = self._object_names(self._reader)
         self.object_based = object_graph.OBJECT_GRAPH_KEY in self._reader.specs
-        specs, self._reader.specs = self._reader.specs, {}  # a variable has its own
-        self.variables: dict[str, Variable] = {
-            name: Variable(name, spec, self._reader, self.prefix, names.get(name))
-            for name, spec in specs.items()
-        }
+        specs, self._reader.specs = self._reader.specs, {}
+        # Each is put in the place of its spec: there can be many, and a second dict takes memory.
+        self.variables: dict[str, Variable] = specs  # type: ignore[assignment]
+        for name, spec in specs.items():
+            self.variables[name] = Variable(name, spec, self._reader, self.prefix, names.get(name))
 
     def close(self) -> None:
         """Close its files, after which no value can be read."""

@@ -121,12 +121,12 @@ class RecognisedCheckpoint:
     def _found(self) -> Recognition:
         if self.graph is not None:
             try:
-                return Recognition(self.variables.values(), self.graph, self._recorded)
+                return Recognition(self.variables, self.graph, self._recorded)
             except LstmstateError as error:
                 graph = self.files.location.graph
                 self.files.notes.append(f"{graph}: {error}; going on without the graph")
         with located(self.files.prefix):
-            return Recognition(self.variables.values(), None, self._recorded)
+            return Recognition(self.variables, None, self._recorded)
 
     @cached_property
     def _recorded(self) -> Recorded:
