@@ -170,13 +170,13 @@ class Checkpoint:
         row = math.prod(variable.shape[1:]) * spec.dtype.itemsize
         held: list[bytes] = []
         size = 0
-        for chunk in self._reader.stored(name):
+        for chunk in self._reader.stored(name, row=row):
             held.append(chunk)
             size += len(chunk)
             if size >= row:
-                data = b"".join(held)
+                data = b"".join(held)  # the same bytes, if it is one chunk
                 end = size - size % row
-                held, size = [data[end:]], size - end
+                held, size = [data[end:]] * (end < size), size - end
                 shape = (end // row, *variable.shape[1:])
                 yield from_bytes(data[:end], spec.dtype, shape, big_endian=self.big_endian)
 

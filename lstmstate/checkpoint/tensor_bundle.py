@@ -317,8 +317,10 @@ class Bundle:
             raise NotFoundError("it is not in this checkpoint", path=self._prefix, tensor=name)
         return found
 
-    def stored(self, name: str, extents: Extents | None = None) -> Iterator[bytes]:
+    def stored(self, name: str, extents: Extents | None = None, *, row: int = 1) -> Iterator[bytes]:
         """Yield the bytes of an entry as they are stored, at most `CHUNK_BYTES` at a time.
+
+        They come in whole rows, of `row` bytes, if as many fit.
 
         The checksum is verified on the way, so that damage may raise only after the last
         chunk: a caller must be ready to discard the chunks before. For dtypes whose values this
@@ -331,8 +333,9 @@ class Bundle:
             # Strings have a rule of their own up to `start`; all that follows counts as it is.
             start, crc = self._lengths(source, entry) if strings else (entry.offset, 0)
             end = entry.offset + entry.size
-            for at in range(entry.offset, end, CHUNK_BYTES):
-                chunk = source.read(at, min(CHUNK_BYTES, end - at), "this value")
+            step = CHUNK_BYTES // row * row or CHUNK_BYTES
+            for at in range(entry.offset, end, step):
+                chunk = source.read(at, min(step, end - at), "this value")
                 crc = google_crc32c.extend(crc, chunk[max(start - at, 0) :])
                 yield chunk
             known = self._checksums and (strings or entry.dtype.itemsize)
