@@ -31,7 +31,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstmstate import limits
-from lstmstate.checkpoint import Checkpoint
+from lstmstate.checkpoint import Checkpoint, tensor_bundle
 from lstmstate.checkpoint import protobuf as wire
 from lstmstate.checkpoint.tensor_bundle import Bundle
 from lstmstate.checkpoint.variables import parse_shape
@@ -655,3 +655,21 @@ def test_an_entry_that_ends_like_the_start_of_a_shape(tmp_path: Path) -> None:
     assert variable.dtype == "dtype 2363"
     with pytest.raises(LstmstateError):
         variable.read()
+
+
+@given(rows=st.integers(1, 40), width=st.integers(1, 40), chunk=st.sampled_from([8, 64, 100]))
+def test_a_value_is_read_in_parts_of_whole_rows(
+    tmp_path_factory: pytest.TempPathFactory, rows: int, width: int, chunk: int
+) -> None:
+    value = np.arange(rows * width, dtype="f4").reshape(rows, width)
+    bundle = BundleBuilder()
+    bundle.add("other", np.zeros(3))
+    bundle.add("w", value)
+    files = Checkpoint(bundle.write(tmp_path_factory.mktemp("m") / "m"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tensor_bundle, "CHUNK_BYTES", chunk)
+        parts = [*files.read_parts("w")]
+    assert np.array_equal(np.concatenate(parts), value)
+    assert all(part.nbytes <= max(chunk, part[0].nbytes * (chunk // part[0].nbytes + 1))
+               for part in parts)  # fmt: skip
+    assert len(parts) >= min(rows, -(-value.nbytes // (chunk + 4 * width)))
