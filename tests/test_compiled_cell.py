@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import threading
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -175,36 +177,63 @@ def test_the_bytes_do_not_depend_on_how_the_work_is_cut(
         assert ours.tobytes() == expected.tobytes()
 
 
+@pytest.mark.parametrize("batch", [1, 3, 40])  # threads share units, or rows
 @pytest.mark.parametrize("kind", CELLS)
 def test_the_bytes_do_not_depend_on_the_number_of_threads(
-    monkeypatch: pytest.MonkeyPatch, kind: str
+    monkeypatch: pytest.MonkeyPatch, kind: str, batch: int
 ) -> None:
     one = CompiledCell(cell(np.random.default_rng(2), 3, 70, **CELLS[kind]))
-    data = drawn(one.cell, 20, 3)
+    data = drawn(one.cell, 20, batch)
     found = []
     for count in (1, 2, 3, 8):
         monkeypatch.setattr(compiled_cell, "_threads", lambda product, count=count: count)
-        found.append([array.tobytes() for array in run(one, *data)])
+        found.append([array.tobytes() for array in run(one, *data, "ijfoc")])
     assert found[1:] == found[:1] * 3
 
 
-def test_threads_that_cannot_be_started_are_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    one = CompiledCell(cell(np.random.default_rng(2), 3, 70))
-    data = drawn(one.cell, 5, 3)
-    whole = run(one, *data)
-    start, started = threading.Thread.start, []
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("batch", [1, 7, 16])
+def test_weights_that_are_larger_than_the_caches(vectors: int, batch: int, dtype: str) -> None:
+    """Their products are summed a part of the depth at a time."""
+    options = {"peepholes": "ifo", "proj": 530, "cell_clip": 0.3}
+    one = cell(np.random.default_rng(2), 300, 540, dtype=dtype, **options)
+    assert one.projection is not None
+    small = one.kernel / 16, one.recurrent / 16, one.projection / 16  # as sums of so many have them
+    one = one._replace(**dict(zip(("kernel", "recurrent", "projection"), small, strict=True)))
+    data = drawn(one, 3, batch)
+    ran = run(CompiledCell(one, vectors), *data)
+    for ours, expected in zip(ran, run_reference(one, *data), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=4 * TOLERANCES[dtype])
+    alone_in_batch = run(CompiledCell(one, vectors), *(array[..., :1, :] for array in data))
+    for ours, expected in zip(alone_in_batch, ran, strict=True):
+        assert ours.tobytes() == np.ascontiguousarray(expected[..., :1, :]).tobytes()
 
-    def limited(self: threading.Thread) -> None:
-        if started:
-            raise RuntimeError("can't start new thread")
-        started.append(self)
-        start(self)
 
-    monkeypatch.setattr(compiled_cell, "_threads", lambda product: 4)
-    monkeypatch.setattr(threading.Thread, "start", limited)
-    for ours, expected in zip(run(one, *data), whole, strict=True):
-        assert ours.tobytes() == expected.tobytes()
-    assert len(started) == 1
+WITHOUT_THREADS = """
+import resource, sys
+import numpy as np
+sys.path.insert(0, sys.argv[1])
+from networks import cell
+from lstmstate.engines import compiled_cell
+one = compiled_cell.CompiledCell(cell(np.random.default_rng(2), 3, 70))
+x, c, m = np.ones((5, 3, 3), "f4"), np.zeros((3, 70), "f4"), np.zeros((3, 70), "f4")
+found = []
+for count in (1, 4):
+    compiled_cell._threads = lambda product: count
+    if count > 1:
+        with open("/proc/self/statm") as file:
+            used = int(file.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + (6 << 20), -1))  # a stack has 8 MiB
+    one.run(x, c, m, outputs := np.zeros((5, 3, 70), "f4"), {})
+    found.append(outputs.tobytes())
+assert found[0] == found[1] and any(found[0])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are those of Linux")
+def test_threads_that_cannot_be_started_are_done_without() -> None:
+    tests = str(Path(__file__).parent)
+    subprocess.run([sys.executable, "-c", WITHOUT_THREADS, tests], check=True, timeout=60)
 
 
 def test_a_large_batch_is_run_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +286,7 @@ def test_numpy_runs_the_cells_that_they_do_not_take(options: dict[str, Any]) -> 
 
 def test_a_plan_of_another_build_is_refused() -> None:
     with pytest.raises(ValueError, match="of another build"):
-        compiled_cell.extension().run(0, 0, 0, b"short")
+        compiled_cell.extension().run(0, 0, b"short")
 
 
 def test_inputs_of_another_dtype_are_converted() -> None:

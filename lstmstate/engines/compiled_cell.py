@@ -7,9 +7,9 @@ every cell.
 
 from __future__ import annotations
 
+import math
 import os
 import struct
-import threading
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -37,13 +37,19 @@ _PROJECTED_AT_ONCE = 4  # vectors of columns
 # The input's part of the gates is computed for so many bytes of steps at once, which stay in the
 # processor's caches.
 _CHUNK_BYTES = 1 << 18
+_CHUNK_ROWS = 256
+_LINE_BYTES = 64
 # Rows of a batch are run in parts whose gates have so many numbers.
 _GATES = 1 << 22
 # Multiplications of a call: a fraction of a second, after which a signal is noticed.
 _CALL = 1 << 30
 # Multiplications of a step for each thread: the threads wait for one another in every step.
-_WORTH_A_THREAD = 1_000_000
+_WORTH_A_THREAD = 100_000
 _MOST_THREADS = 8
+# Threads share the rows of a batch if each gets so many: they never wait for one another then. Each
+# reads all weights, so that it is worth it for fewer rows where they stay in its own cache.
+_ROWS, _MANY_ROWS = 4, 16
+_CACHED_BYTES = 1 << 20
 
 
 class _Steps(NamedTuple):
@@ -59,6 +65,7 @@ class _Steps(NamedTuple):
     columns: int
     chunk: int
     threads: int
+    by_rows: bool
     is_standard: bool
     activation: int
     candidate: int
@@ -71,7 +78,7 @@ class _Steps(NamedTuple):
     proj_clip: float
 
 
-_FORM = struct.Struct("@9n8i3d17P")
+_FORM = struct.Struct("@9n9i3d16P2i")
 
 
 @cache
@@ -117,7 +124,7 @@ class CompiledCell:
         )
         self._peepholes = self._projection = None
         if cell.peepholes:
-            self._peepholes = np.zeros((3, self._padded), cell.dtype)
+            self._peepholes = _aligned((3, self._padded), cell.dtype)
             for row, gate in zip(self._peepholes, "ifo", strict=True):
                 row[:units] = cell.peepholes.get(gate, 0)
         if cell.projection is not None:
@@ -126,7 +133,8 @@ class CompiledCell:
             columns = np.zeros((units, -(-width // wide) * wide), cell.dtype)
             columns[:, :width] = cell.projection
             by_panel = columns.reshape(units, -1, wide).transpose(1, 0, 2)
-            self._projection = np.ascontiguousarray(by_panel)
+            self._projection = _aligned(by_panel.shape, cell.dtype)
+            self._projection[...] = by_panel
 
     def in_float64(self) -> CompiledCell:
         """Return the same cell, computing in float64."""
@@ -135,7 +143,7 @@ class CompiledCell:
     def _panels(self, weights: Array) -> Array:
         rows, gates, _ = weights.shape
         lanes = self._lanes
-        panels = np.zeros((self._padded // lanes, rows, gates, lanes), weights.dtype)
+        panels = _aligned((self._padded // lanes, rows, gates, lanes), weights.dtype)
         for number, panel in enumerate(panels):
             part = weights[..., number * lanes : (number + 1) * lanes]
             panel[..., : part.shape[-1]] = part
@@ -165,13 +173,15 @@ class CompiledCell:
         columns = len(cell.gates) * self._padded
         product = batch * columns * width
         at_once = max(_CALL // (product + batch * columns * inputs), 1)
-        chunk = max(min(_CHUNK_BYTES // (batch * columns * dtype.itemsize), at_once, steps), 1)
-        new_c = np.zeros((batch, self._padded), dtype)
+        chunk = max(_CHUNK_BYTES // (batch * columns * dtype.itemsize), _CHUNK_ROWS // batch)
+        chunk = max(min(chunk, at_once, steps), 1)
+        threads = _threads(product)
+        least_rows = _ROWS if self._recurrent.nbytes <= _CACHED_BYTES else _MANY_ROWS
+        new_c = _aligned((batch, self._padded), dtype)
         new_c[:, :units] = c
         m = np.ascontiguousarray(m, dtype)
-        sums = np.empty((chunk, batch, columns), dtype)
+        sums = _aligned((chunk, batch, columns), dtype)
         unprojected = None if self._projection is None else np.empty((batch, units), dtype)
-        meeting = np.zeros(2, np.int32)
         for start, stop in spans(steps, at_once):
             part = np.ascontiguousarray(x[start:stop], dtype)
             made = outputs[start:stop]
@@ -179,7 +189,6 @@ class CompiledCell:
                 *(part, m, self._kernel, self._recurrent, self._projection, self._bias),
                 *(self._peepholes, new_c, sums, unprojected, made),
                 *(kept[letter][start:stop] if letter in kept else None for letter in _KEPT),
-                meeting,
             ]
             assert all(one is None or one.flags.c_contiguous for one in arrays)
             plan = _Steps(
@@ -192,7 +201,8 @@ class CompiledCell:
                 padded=self._padded,
                 columns=columns,
                 chunk=chunk,
-                threads=_threads(product),
+                threads=threads,
+                by_rows=batch >= threads * least_rows,
                 is_standard=self._activations == _STANDARD,
                 activation=_CODES[cell.activation],
                 candidate=_CODES[cell.candidate],
@@ -214,30 +224,19 @@ class CompiledCell:
     def _activations(self) -> tuple[str, str, str]:
         return self.cell.activation, self.cell.candidate, self.cell.recurrent_activation
 
-    def _call(self, plan: _Steps, arrays: list[Any]) -> None:
-        """Run the steps of a plan over its arrays, on as many of its threads as can be started."""
-        run, is_double = extension().run, int(self.cell.dtype == np.float64)
-        packed: list[bytes] = []
-        is_packed = threading.Event()
+    def _call(self, plan: _Steps, arrays: list[Array | None]) -> None:
+        """Run the steps of a plan over its arrays."""
+        addresses = (0 if one is None else one.ctypes.data for one in arrays)
+        is_double = int(self.cell.dtype == np.float64)
+        extension().run(self._kind, is_double, _FORM.pack(*plan, *addresses, 0, 0))
 
-        def work(number: int, arrays: list[Any]) -> None:  # noqa: ARG001 - kept alive
-            is_packed.wait()
-            run(self._kind, is_double, number, packed[0])
 
-        others: list[threading.Thread] = []
-        for number in range(1, plan.threads):
-            thread = threading.Thread(target=work, args=(number, arrays), daemon=True)
-            try:
-                thread.start()
-            except RuntimeError:  # the system has no room for it
-                break
-            others.append(thread)
-        addresses = (0 if one is None else one.__array_interface__["data"][0] for one in arrays)
-        packed.append(_FORM.pack(*plan._replace(threads=len(others) + 1), *addresses))
-        is_packed.set()
-        work(0, arrays)
-        for thread in others:
-            thread.join()
+def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Return zeros that begin with a line of the processor's caches: no vector crosses two."""
+    size = math.prod(shape) * dtype.itemsize
+    room = np.zeros(size + _LINE_BYTES, np.uint8)
+    start = -room.ctypes.data % _LINE_BYTES
+    return room[start : start + size].view(dtype).reshape(shape)
 
 
 def _threads(product: int) -> int:

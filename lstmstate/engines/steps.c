@@ -17,10 +17,14 @@
 #include <stdlib.h>
 #include <string.h>
 #if !defined(_WIN32)
+#include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
+
+#define CACHED (1 << 15) /* bytes of weights that stay in the nearest cache */
 
 enum { TANH, SIGMOID, HARD_SIGMOID, KERAS3_HARD_SIGMOID, RELU, RELU6, LEAKY_RELU, ELU, SELU, SOFTSIGN, IDENTITY };
 
@@ -28,7 +32,7 @@ struct steps {
     ptrdiff_t steps, batch, inputs, units, width, gates;
     ptrdiff_t padded, columns; /* units, and units times gates, up to whole vectors */
     ptrdiff_t chunk;           /* steps whose input's part is computed at once */
-    int threads, is_standard, activation, candidate, recurrent_activation;
+    int threads, by_rows, is_standard, activation, candidate, recurrent_activation;
     int has_cell_clip, has_proj_clip, keeps;
     double forget_bias, cell_clip, proj_clip;
     const void *x, *m;                                    /* [steps, batch, inputs], [batch, width] */
@@ -36,12 +40,14 @@ struct steps {
     const void *peepholes;                                /* [3, padded]: of i, f and o */
     void *c, *z, *unprojected;                            /* [batch, padded], [chunk, batch, columns] */
     void *outputs, *kept[5];                              /* [steps, batch, width], [.., units] */
-    int *meeting;                                         /* two numbers, zero at first */
+    int meeting[2];                                       /* how many wait, and how often all did */
 };
 
+typedef void run_steps(struct steps *, int thread);
+
 /* Wait for the other threads. */
-static void meet(const struct steps *s) {
-    if (s->threads == 1) return;
+static void meet(struct steps *s) {
+    if (s->threads == 1 || s->by_rows) return;
     int round = __atomic_load_n(&s->meeting[1], __ATOMIC_ACQUIRE);
     if (__atomic_add_fetch(&s->meeting[0], 1, __ATOMIC_ACQ_REL) == s->threads) {
         __atomic_store_n(&s->meeting[0], 0, __ATOMIC_RELAXED);
@@ -56,6 +62,18 @@ static void meet(const struct steps *s) {
         if (tries > 1000) sched_yield(); /* another process may need the processor */
 #endif
     }
+}
+
+/* The part of a product that a thread computes: some rows, of several steps, by some panels. */
+struct share {
+    ptrdiff_t row, to_row, times, panel, to_panel;
+};
+
+static struct share share_of(const struct steps *s, ptrdiff_t rows, ptrdiff_t panels, int thread) {
+    struct share found = {0, rows, 1, 0, panels};
+    ptrdiff_t *first = s->by_rows ? &found.row : &found.panel, all = s->by_rows ? rows : panels;
+    first[0] = all * thread / s->threads, first[1] = all * (thread + 1) / s->threads;
+    return found;
 }
 
 #define JOIN_(a, b) a##b
@@ -122,7 +140,7 @@ END_TARGET
 static const struct vectors {
     const char *name;
     int bytes;
-    void (*run_float)(const struct steps *, int), (*run_double)(const struct steps *, int);
+    run_steps *run_float, *run_double;
 } VECTORS[] = {
 #if defined(__x86_64__)
     {"x86-64-v4", 64, run_v4_float, run_v4_double},
@@ -157,14 +175,56 @@ static PyObject *vectors(PyObject *module, PyObject *none) {
     return found;
 }
 
-/* run(vectors, is_double, thread, plan): the plan is the bytes of a struct steps. */
+#if defined(_WIN32)
+
+static void run_together(run_steps *run, struct steps *s) { s->threads = 1, run(s, 0); }
+
+#else
+
+struct helper {
+    run_steps *run;
+    struct steps *steps;
+    int number, *may_begin;
+};
+
+static void *help(void *given) {
+    struct helper *helper = given;
+    while (!__atomic_load_n(helper->may_begin, __ATOMIC_ACQUIRE)) sched_yield();
+    helper->run(helper->steps, helper->number);
+    return NULL;
+}
+
+/* Run on as many threads as can be started. They are no threads of Python: one that waited for its
+ * lock would often get the processor of the one that started it. Signals are left to the others. */
+static void run_together(run_steps *run, struct steps *s) {
+    enum { MOST = 64 };
+    pthread_t threads[MOST];
+    struct helper helpers[MOST];
+    int count = 1, may_begin = 0, wanted = s->threads < MOST ? s->threads : MOST;
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    for (; count < wanted; count++) {
+        helpers[count] = (struct helper){run, s, count, &may_begin};
+        if (pthread_create(&threads[count], NULL, help, &helpers[count])) break;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    s->threads = count;
+    __atomic_store_n(&may_begin, 1, __ATOMIC_RELEASE);
+    run(s, 0);
+    while (--count) pthread_join(threads[count], NULL);
+}
+
+#endif
+
+/* run(vectors, is_double, plan): the plan is the bytes of a struct steps. */
 static PyObject *run(PyObject *module, PyObject *arguments) {
     (void)module;
-    int kind, is_double, thread;
+    int kind, is_double;
     const char *plan;
     Py_ssize_t size;
     struct steps s;
-    if (!PyArg_ParseTuple(arguments, "iiiy#", &kind, &is_double, &thread, &plan, &size)) return NULL;
+    if (!PyArg_ParseTuple(arguments, "iiy#", &kind, &is_double, &plan, &size)) return NULL;
     kind += widest();
     if (size != sizeof s || kind < 0 || kind >= (int)(sizeof VECTORS / sizeof *VECTORS)) {
         PyErr_SetString(PyExc_ValueError, "the plan is of another build");
@@ -172,14 +232,14 @@ static PyObject *run(PyObject *module, PyObject *arguments) {
     }
     memcpy(&s, plan, sizeof s);
     Py_BEGIN_ALLOW_THREADS;
-    (is_double ? VECTORS[kind].run_double : VECTORS[kind].run_float)(&s, thread);
+    run_together(is_double ? VECTORS[kind].run_double : VECTORS[kind].run_float, &s);
     Py_END_ALLOW_THREADS;
     Py_RETURN_NONE;
 }
 
 static PyMethodDef methods[] = {
     {"vectors", vectors, METH_NOARGS, "The name and the bytes of each kind of vectors, the widest first."},
-    {"run", run, METH_VARARGS, "Run a thread's share of the steps of a plan."},
+    {"run", run, METH_VARARGS, "Run the steps of a plan."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,6 +1,6 @@
 /* The steps of a cell, for one type of numbers and one width of vectors.
  *
- * Included by kernel.c once for each, with these defined:
+ * Included by steps.c once for each, with these defined:
  *   REAL, WHOLE      float and int32_t, or double and int64_t
  *   BYTES            of a vector
  *   ROWS             rows of a product that are summed at once, as many as there are registers for
@@ -101,12 +101,15 @@ static V NAME(apply)(int activation, V x) {
     }
 }
 
-/* Add rows of a, by weights `[depth, GATES, LANES]` of one panel or two, to sums of vectors. */
+/* Add rows of a, by weights `[depth, GATES, LANES]` of one panel or two, to sums of vectors; ask for
+ * the weights that follow `ahead` numbers behind, unless that is 0. */
 INLINE void NAME(accumulate)(V *sums, const int rows, const int vectors, const REAL *a,
                              ptrdiff_t stride, const REAL *weights, ptrdiff_t panel, ptrdiff_t depth,
-                             const int gates) {
+                             const int gates, ptrdiff_t ahead) {
     for (ptrdiff_t k = 0; k < depth; k++) {
         V w[8];
+        for (int g = 0; ahead && g < gates; g++)
+            __builtin_prefetch(weights + (k * gates + g) * LANES + ahead, 0, 2);
         for (int g = 0; g < vectors; g++)
             w[g] = NAME(load)(weights + (g / gates) * panel + (k * gates + g % gates) * LANES);
         for (int r = 0; r < rows; r++) {
@@ -177,28 +180,29 @@ struct NAME(product) {
     ptrdiff_t to_stride; /* of its rows */
 };
 
-/* One tile of a product: rows of a, by one panel or two of the weights. */
+/* One tile of a product: rows of a, by one panel or two of the weights, for some of the depth. */
 INLINE void NAME(tile)(const struct steps *s, const struct NAME(product) *p, const int kind,
                        const int rows, const int panels, const int gates, ptrdiff_t row,
-                       ptrdiff_t panel) {
-    const int vectors = panels * gates;
+                       ptrdiff_t panel, ptrdiff_t begin, ptrdiff_t end, const ptrdiff_t ahead) {
+    const int vectors = panels * gates, starts = begin == 0, ends = end == p->depth;
     const ptrdiff_t wide = gates * LANES, size = p->depth * wide;
     V sums[ROWS * 4 > 8 ? ROWS * 4 : 8];
     for (int r = 0; r < rows; r++)
         for (int g = 0; g < vectors; g++) {
             V first = {0};
-            if (kind == NAME(INPUT)) first = NAME(load)((const REAL *)s->bias + panel * wide + g * LANES);
-            if (kind == NAME(GATES) || kind == NAME(STANDARD))
+            if (kind == NAME(INPUT) && starts)
+                first = NAME(load)((const REAL *)s->bias + panel * wide + g * LANES);
+            else if (kind != NAME(PROJECT))
                 first = NAME(load)(p->z + (row + r) * s->columns + panel * wide + g * LANES);
             sums[r * vectors + g] = first;
         }
-    NAME(accumulate)(sums, rows, vectors, p->a + row * p->stride, p->stride,
-                     p->weights + panel * size, size, p->depth, gates);
+    NAME(accumulate)(sums, rows, vectors, p->a + row * p->stride + begin, p->stride,
+                     p->weights + panel * size + begin * wide, size, end - begin, gates, ahead);
     for (int r = 0; r < rows; r++)
         for (int g = 0; g < vectors; g += gates) {
             const V *z = sums + r * vectors + g;
             const ptrdiff_t here = panel + g / gates;
-            if (kind == NAME(INPUT)) {
+            if (kind == NAME(INPUT) || (kind != NAME(PROJECT) && !ends)) {
                 for (int k = 0; k < gates; k++)
                     *(NAME(loose) *)(p->z + (row + r) * s->columns + here * wide + k * LANES) = z[k];
             } else if (kind == NAME(PROJECT)) {
@@ -214,46 +218,69 @@ INLINE void NAME(tile)(const struct steps *s, const struct NAME(product) *p, con
         }
 }
 
-/* Some rows by some panels. Sums run over the depth in its order, however the tiles are cut. */
+/* Some rows by some panels. Sums run over the depth in its order, however the tiles are cut. The
+ * weights of a part of the depth stay in the nearest cache while all rows are multiplied. */
 INLINE void NAME(multiply)(const struct steps *s, const struct NAME(product) *p, const int kind,
-                           const int gates, ptrdiff_t rows, ptrdiff_t first, ptrdiff_t stop) {
-    for (ptrdiff_t panel = first; panel < stop; panel++) {
-        ptrdiff_t row = 0;
-        if (rows == 1 && panel + 1 < stop) {
-            NAME(tile)(s, p, kind, 1, 2, gates, 0, panel++);
+                           const int gates, const struct share *share) {
+    const ptrdiff_t rows = (share->to_row - share->row) * share->times, first = share->panel, stop = share->to_panel;
+    const ptrdiff_t cached = kind == NAME(PROJECT) || rows <= ROWS ? p->depth : CACHED / (gates * BYTES);
+    const int by_two = rows == 1;
+    const ptrdiff_t groups = by_two ? (stop - first + 1) / 2 : stop - first;
+    for (ptrdiff_t group = 0; group < groups; group++) {
+        /* Every other step goes back: the weights that it begins with are in the caches. */
+        ptrdiff_t place = p->t & 1 ? groups - 1 - group : group, panel = first + (by_two ? 2 * place : place);
+        if (by_two && panel + 1 < stop) {
+            NAME(tile)(s, p, kind, 1, 2, gates, share->row, panel, 0, p->depth, 0);
             continue;
         }
-        for (; row + ROWS <= rows; row += ROWS) NAME(tile)(s, p, kind, ROWS, 1, gates, row, panel);
-        if (ROWS > 4 && row + 4 <= rows) NAME(tile)(s, p, kind, 4, 1, gates, row, panel), row += 4;
-        if (row + 2 <= rows) NAME(tile)(s, p, kind, 2, 1, gates, row, panel), row += 2;
-        if (row < rows) NAME(tile)(s, p, kind, 1, 1, gates, row, panel);
+        ptrdiff_t k = 0;
+        do {
+            ptrdiff_t end = p->depth - k > cached ? k + cached : p->depth;
+            for (ptrdiff_t time = 0; time < share->times; time++) {
+                ptrdiff_t row = share->row + time * s->batch, to = share->to_row + time * s->batch;
+                ptrdiff_t ahead = time + 1 == share->times ? (end - k) * gates * LANES : 0;
+                for (ptrdiff_t left; (left = to - row) > 0;) {
+                    if (left >= 2 * ROWS)
+                        NAME(tile)(s, p, kind, ROWS, 1, gates, row, panel, k, end, 0), row += ROWS;
+                    else if (left >= ROWS && left != 4)
+                        NAME(tile)(s, p, kind, ROWS, 1, gates, row, panel, k, end, ahead), row += ROWS;
+                    else if (ROWS > 4 && left >= 4)
+                        NAME(tile)(s, p, kind, 4, 1, gates, row, panel, k, end, 0), row += 4;
+                    else if (left >= 2)
+                        NAME(tile)(s, p, kind, 2, 1, gates, row, panel, k, end, 0), row += 2;
+                    else
+                        NAME(tile)(s, p, kind, 1, 1, gates, row, panel, k, end, 0), row += 1;
+                }
+            }
+            k = end;
+        } while (k < p->depth);
     }
 }
 
-static void NAME(any)(const struct steps *s, const struct NAME(product) *p, int kind, ptrdiff_t rows,
-                      ptrdiff_t first, ptrdiff_t stop) {
-    if (kind == NAME(PROJECT)) NAME(multiply)(s, p, NAME(PROJECT), 4, rows, first, stop);
-    else if (kind == NAME(STANDARD) && s->gates == 4) NAME(multiply)(s, p, NAME(STANDARD), 4, rows, first, stop);
-    else if (kind == NAME(STANDARD)) NAME(multiply)(s, p, NAME(STANDARD), 3, rows, first, stop);
-    else if (kind == NAME(INPUT) && s->gates == 4) NAME(multiply)(s, p, NAME(INPUT), 4, rows, first, stop);
-    else if (kind == NAME(INPUT)) NAME(multiply)(s, p, NAME(INPUT), 3, rows, first, stop);
-    else if (s->gates == 4) NAME(multiply)(s, p, NAME(GATES), 4, rows, first, stop);
-    else NAME(multiply)(s, p, NAME(GATES), 3, rows, first, stop);
+static void NAME(any)(const struct steps *s, const struct NAME(product) *p, int kind, const struct share *share) {
+    if (kind == NAME(PROJECT)) NAME(multiply)(s, p, NAME(PROJECT), 4, share);
+    else if (kind == NAME(STANDARD) && s->gates == 4) NAME(multiply)(s, p, NAME(STANDARD), 4, share);
+    else if (kind == NAME(STANDARD)) NAME(multiply)(s, p, NAME(STANDARD), 3, share);
+    else if (kind == NAME(INPUT) && s->gates == 4) NAME(multiply)(s, p, NAME(INPUT), 4, share);
+    else if (kind == NAME(INPUT)) NAME(multiply)(s, p, NAME(INPUT), 3, share);
+    else if (s->gates == 4) NAME(multiply)(s, p, NAME(GATES), 4, share);
+    else NAME(multiply)(s, p, NAME(GATES), 3, share);
 }
 
-/* All steps, for this thread's share of the panels. */
-static void NAME(run)(const struct steps *s, int thread) {
-    const ptrdiff_t panels = s->padded / LANES, batch = s->batch;
-    const ptrdiff_t first = panels * thread / s->threads, stop = panels * (thread + 1) / s->threads;
-    const ptrdiff_t narrow = (s->width + 4 * LANES - 1) / (4 * LANES);
-    const ptrdiff_t from = narrow * thread / s->threads, to = narrow * (thread + 1) / s->threads;
+/* All steps, for this thread's share of the rows, or of the panels. */
+static void NAME(run)(struct steps *s, int thread) {
+    const ptrdiff_t panels = s->padded / LANES, narrow = (s->width + 4 * LANES - 1) / (4 * LANES), batch = s->batch;
+    struct share mine = share_of(s, batch, panels, thread), projected = share_of(s, batch, narrow, thread);
     const REAL *m = s->m;
     for (ptrdiff_t begin = 0; begin < s->steps; begin += s->chunk) {
         ptrdiff_t steps = s->steps - begin < s->chunk ? s->steps - begin : s->chunk;
         struct NAME(product) input = {
             .a = (const REAL *)s->x + begin * batch * s->inputs, .weights = s->kernel,
             .stride = s->inputs, .depth = s->inputs, .z = s->z};
-        NAME(any)(s, &input, NAME(INPUT), steps * batch, first, stop);
+        struct share at_once = mine;
+        if (s->by_rows) at_once.times = steps;
+        else at_once.to_row *= steps; /* rows of all steps, one after another */
+        NAME(any)(s, &input, NAME(INPUT), &at_once);
         for (ptrdiff_t t = begin; t < begin + steps; t++) {
             REAL *out = (REAL *)s->outputs + t * batch * s->width;
             struct NAME(product) gates = {
@@ -261,13 +288,13 @@ static void NAME(run)(const struct steps *s, int thread) {
                 .z = (REAL *)s->z + (t - begin) * batch * s->columns,
                 .to = s->projection ? s->unprojected : out,
                 .to_stride = s->projection ? s->units : s->width};
-            NAME(any)(s, &gates, s->is_standard ? NAME(STANDARD) : NAME(GATES), batch, first, stop);
+            NAME(any)(s, &gates, s->is_standard ? NAME(STANDARD) : NAME(GATES), &mine);
             meet(s);
             if (s->projection) {
                 struct NAME(product) project = {
                     .a = s->unprojected, .weights = s->projection, .stride = s->units,
-                    .depth = s->units, .to = out, .to_stride = s->width};
-                NAME(any)(s, &project, NAME(PROJECT), batch, from, to);
+                    .depth = s->units, .t = t, .to = out, .to_stride = s->width};
+                NAME(any)(s, &project, NAME(PROJECT), &projected);
                 meet(s);
             }
             m = out;
