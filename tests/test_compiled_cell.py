@@ -17,7 +17,8 @@ from networks import Array, alone, cell, sequences
 from lstmstate.engines import compiled_cell, load, numpy_engine
 from lstmstate.engines.canonical_network import CanonicalCell
 from lstmstate.engines.compiled_cell import CompiledCell
-from lstmstate.engines.numpy_engine import NumpyCell
+from lstmstate.engines.numpy_cell import NumpyCell
+from lstmstate.engines.numpy_engine import run_padded
 from lstmstate.engines.numpy_functions import function
 from lstmstate.engines.reference_step import step
 
@@ -238,10 +239,14 @@ def test_threads_that_cannot_be_started_are_done_without() -> None:
 
 def test_a_large_batch_is_run_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     one = CompiledCell(cell(np.random.default_rng(2), 3, 5))
-    data = drawn(one.cell, 4, 7)
-    whole = run(one, *data, "jm")
+    x, c, m = drawn(one.cell, 4, 7)
+    whole = run_padded(one, x, c, m, None, "jm")
     monkeypatch.setattr(compiled_cell, "_GATES", 2 * 4 * one._padded)
-    for ours, expected in zip(run(one, *data, "jm"), whole, strict=True):
+    assert one.most_rows == 2
+    outputs, state, kept = run_padded(one, x, c, m, None, "jm")
+    for ours, expected in zip(
+        (outputs, *state, *kept.values()), (whole[0], *whole[1], *whole[2].values()), strict=True
+    ):
         assert ours.tobytes() == expected.tobytes()
 
 

@@ -32,9 +32,11 @@ from writers import BATCH, INPUTS, STEPS, TensorFlow, only, opened, shown
 import lstmstate
 from lstmstate.cells import Option
 from lstmstate.checkpoint.graph_node import Node
-from lstmstate.engines import blas_threads, load, matrix_products, numpy_engine
+from lstmstate.engines import blas_threads, compiled_cell, load, numpy_cell, numpy_engine
 from lstmstate.engines.canonical_network import CanonicalCell, Network
-from lstmstate.engines.numpy_engine import NumpyCell, NumpyRunner
+from lstmstate.engines.compiled_cell import CompiledCell
+from lstmstate.engines.numpy_cell import NumpyCell
+from lstmstate.engines.numpy_engine import NumpyRunner
 from lstmstate.model.checkpoint import open_checkpoint
 from lstmstate.recurrence.variable_values import GraphVariables
 
@@ -64,83 +66,16 @@ def _run(batch: int, dtype: str = "float32") -> np.ndarray:
     return outputs
 
 
-@pytest.fixture
-def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few steps at once, so that a sequence has several parts."""
-    monkeypatch.setattr("lstmstate.engines.numpy_engine._CHUNK_BYTES", 1)
-    monkeypatch.setattr("lstmstate.engines.numpy_engine._CHUNK_COLUMNS", 16)
-
-
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 @pytest.mark.parametrize("batch", [1, 2, 7])
-@pytest.mark.parametrize("small", [1, 2000, 10_000, 1_000_000])
-@pytest.mark.parametrize("threads", ["", "ahead", "of the batch"])
-def test_split_products_equal_whole_ones(
-    monkeypatch: pytest.MonkeyPatch, small_steps: None, dtype: str, batch: int, small: int,
-    threads: str,
-) -> None:  # fmt: skip
-    monkeypatch.setattr(blas_threads, "has_small_products", lambda: False)
+def test_a_sequence_in_parts_gives_the_same_values(
+    monkeypatch: pytest.MonkeyPatch, dtype: str, batch: int
+) -> None:
     expected = _run(batch, dtype)
-    monkeypatch.setattr(blas_threads, "has_small_products", lambda: True)
-    monkeypatch.setattr(matrix_products, "_SMALL", small)
-    if threads:
-        monkeypatch.setattr(matrix_products, "_WORTH_A_THREAD", 0)
-    if threads == "of the batch":
-        monkeypatch.setattr(matrix_products, "_PART_PRODUCT", 1)
-        monkeypatch.setattr(matrix_products, "_PART_ROWS", 2)
+    monkeypatch.setattr(numpy_cell, "_CHUNK_BYTES", 1)
+    monkeypatch.setattr(numpy_cell, "_CHUNK_ROWS", 16)
     tolerance = {"float64": 1e-12, "float32": 1e-5, "float16": 1e-2}[dtype]
     np.testing.assert_allclose(_run(batch, dtype), expected, atol=tolerance)
-
-
-def test_weights_are_split_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blas_threads, "has_small_products", lambda: True)
-    weights = np.zeros((4096, 1024), np.float32)
-    cut = matrix_products.cut(weights, 16)
-    assert cut is not None and cut.shape == (128, 32, 1024)
-    assert matrix_products.cut(np.zeros((80, 20)), 8).shape == (1, 80, 20)
-    assert matrix_products.cut(weights, 1) is None
-    assert matrix_products.cut(weights, 1024) is None  # pieces of less than four rows
-    assert matrix_products.cut(np.zeros((4 * 1009, 1009)), 16) is not None  # four rows at a time
-    monkeypatch.setattr(blas_threads, "has_small_products", lambda: False)
-    assert matrix_products.cut(weights, 16) is None
-
-
-@pytest.mark.parametrize("has_small_products", [False, True])
-@pytest.mark.parametrize("batch", [1, 2])
-def test_an_error_in_the_prefetch_thread_is_raised(
-    monkeypatch: pytest.MonkeyPatch, batch: int, has_small_products: bool
-) -> None:
-    monkeypatch.setattr(blas_threads, "has_small_products", lambda: has_small_products)
-    monkeypatch.setattr(matrix_products, "_WORTH_A_THREAD", 0)
-    part = matrix_products.InputPart(np.zeros((8, 3), np.float32), 2, batch, 4)
-    found = part.of([np.zeros((4, batch, 2)), np.zeros((4, batch, 9))])
-    assert next(found).shape == (4, 8, batch)
-    with pytest.raises(ValueError, match="could not broadcast"):
-        next(found)
-
-
-def test_a_batch_is_shared_among_threads() -> None:
-    most = 10_000
-    assert list(matrix_products.shares(31, 1 << 20, most)) == [[slice(0, 31)]]
-    assert list(matrix_products.shares(64, 1000, most)) == [[slice(0, 64)]]
-    assert list(matrix_products.shares(35, 1 << 20, most)) == [[slice(0, 17), slice(17, 35)]]
-    assert [len(rows) for rows in matrix_products.shares(most + 1, 1 << 20, most)] == [8, 1]
-
-
-def test_an_error_in_any_thread_is_raised_when_all_have_ended() -> None:
-    ended = []
-
-    def fail() -> None:
-        raise KeyError("one")
-
-    def go_on() -> None:
-        ended.append(1)
-
-    for jobs in ([fail, go_on], [go_on, fail], [go_on, fail, go_on]):
-        with pytest.raises(KeyError):
-            matrix_products.run_together(jobs)
-    assert len(ended) == 4
-    assert matrix_products.run_together([lambda: 1, lambda: 2, lambda: 3]) == [1, 2, 3]
 
 
 def test_the_thread_count_is_set_from_any_thread() -> None:
@@ -155,7 +90,9 @@ def test_the_thread_count_is_set_from_any_thread() -> None:
     libraries.limit(limits=2)
     try:
         work()
-        matrix_products.run_together([lambda: None, work, work])
+        with ThreadPoolExecutor(2) as pool:
+            for done in [pool.submit(work), pool.submit(work)]:
+                done.result()
         work()
         assert {*seen} == {1}
         assert {library["num_threads"] for library in libraries.info()} == {2}
@@ -271,13 +208,16 @@ def test_a_child_forked_during_a_run_has_its_threads() -> None:
         assert threads() == {2}
 
 
+@pytest.mark.parametrize("kind", [NumpyCell, CompiledCell])
 def test_a_batch_that_is_too_wide_for_the_buffers_is_run_in_parts(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, kind: type[NumpyCell | CompiledCell]
 ) -> None:
+    if kind is NumpyCell:
+        monkeypatch.setattr(compiled_cell, "can_run", lambda _: False)
     network = lstmstate.open_checkpoint(SAMPLES / "peephole_flat").network()
     x = numbers(7, 11, 3)
     whole, state = network.run(x)
-    monkeypatch.setattr("lstmstate.engines.numpy_engine._ROOM_NUMBERS", 8 * 3)
+    monkeypatch.setattr(kind, "most_rows", property(lambda _: 3))
     parts, last = network.run(x)
     np.testing.assert_allclose(parts, whole, atol=1e-6)
     np.testing.assert_allclose(last.flat(), state.flat(), atol=1e-6)

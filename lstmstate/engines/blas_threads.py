@@ -1,4 +1,4 @@
-"""Threads and kernels of the BLAS that NumPy computes its matrix products with.
+"""Threads of the BLAS that NumPy computes its matrix products with.
 
 OpenBLAS wakes its threads for every product over some ten thousand numbers, and they wait for one
 another in a busy loop. Most steps of a cell are over before that pays, and if other processes
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
 _SETTINGS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")
-# OpenBLAS has kernels for small matrices of float32 and float64 on these processors:
-# interface/gemm.c and kernel/x86_64/KERNEL.SKYLAKEX in its source, 0.3.17 and later.
-_WITH_SMALL_KERNELS = ("SkylakeX", "Cooperlake", "SapphireRapids")
 
 
 class _Use:
@@ -79,12 +76,6 @@ def _forget_runs() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_runs)
-
-
-def has_small_products() -> bool:
-    """Return whether products of small matrices take them as they are, without copies."""
-    found = libraries().info()
-    return any(library.get("architecture") in _WITH_SMALL_KERNELS for library in found)
 
 
 @cache

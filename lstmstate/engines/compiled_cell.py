@@ -1,7 +1,7 @@
 """A cell whose steps are compiled C: `steps.c`, an optional extension of this package.
 
 It takes float32 and float64, every option of a cell but norms, and the activations of `_CODES`;
-`numpy_engine` runs all others. Where the extension was not built, or LSTMSTATE_KERNEL is 0, it runs
+`numpy_cell` runs all others. Where the extension was not built, or LSTMSTATE_KERNEL is 0, it runs
 every cell.
 """
 
@@ -116,7 +116,7 @@ class CompiledCell:
         _, size = extension().vectors()[kind]
         self._lanes = size // cell.dtype.itemsize
         units = cell.widths.c
-        self._padded = -(-units // self._lanes) * self._lanes
+        self._padded: int = -(-units // self._lanes) * self._lanes
         gates = len(cell.gates)
         self._kernel, self._recurrent, self._bias = (
             self._panels(weights.reshape(-1, gates, units))
@@ -149,24 +149,13 @@ class CompiledCell:
             panel[..., : part.shape[-1]] = part
         return panels
 
+    @property
+    def most_rows(self) -> int:
+        """How many sequences of a batch are run at once."""
+        return max(_GATES // (len(self.cell.gates) * self._padded), 1)
+
     def run(self, x: Array, c: Array, m: Array, outputs: Array, kept: Mapping[str, Array]) -> Pair:
         """Run over some steps; see `NumpyCell.run`."""
-        batch = x.shape[1]
-        most = max(_GATES // (len(self.cell.gates) * self._padded), 1)
-        if batch <= most:
-            return self._run(x, c, m, outputs, kept)
-        states = []
-        for start, stop in spans(batch, most):
-            rows = slice(start, stop)
-            made = {letter: values[:, rows].copy() for letter, values in kept.items()}
-            part = outputs[:, rows].copy()
-            states.append(self._run(x[:, rows], c[rows], m[rows], part, made))
-            outputs[:, rows] = part
-            for letter, values in made.items():
-                kept[letter][:, rows] = values
-        return np.concatenate([c for c, _ in states]), np.concatenate([m for _, m in states])
-
-    def _run(self, x: Array, c: Array, m: Array, outputs: Array, kept: Mapping[str, Array]) -> Pair:
         cell, dtype = self.cell, self.cell.dtype
         steps, batch, inputs = x.shape
         units, width = cell.widths
