@@ -1,4 +1,4 @@
-"""Speed of `lstmstate run` and its engines, compared with TensorFlow, torch and onnxruntime.
+"""Speed of `lstmstate run` and its engine, compared with TensorFlow, torch and onnxruntime.
 
     python benchmarks/run_speed.py [whole] [steps] [growth]      # needs the extra bench
 

@@ -1,4 +1,4 @@
-"""Steady state of engines and peers, each in its own process; used by `run_speed.py`."""
+"""Steady state of our engine and peers, each in its own process; used by `run_speed.py`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ ROUNDS_AT_ONCE = 2
 PAUSE = 0.05  # seconds for the threads of one peer to finish before the next one runs
 WORKERS = {
     "numpy engine": "numpy_engine",
-    "onnxruntime engine": "onnxruntime_engine",
     "onnxruntime": "onnxruntime",
     "torch": "torch",
     "dynamic_rnn": "dynamic_rnn",
@@ -99,9 +98,6 @@ def _judged(shape: Shape, micros: Mapping[str, float]) -> dict[str, Any]:
     most = {"numpy / dynamic_rnn": 1.0}
     if shape.batch >= 16 or shape.units >= 128:
         most["numpy / best of torch, onnxruntime"] = 1.6 if shape.batch >= 16 else 2.5
-    if "onnxruntime engine" in micros:
-        name = "onnxruntime engine / onnxruntime"
-        ratios[name], most[name] = micros["onnxruntime engine"] / micros["onnxruntime"], 1.1
     return {"ratios": ratios, "met": {name: ratios[name] <= limit for name, limit in most.items()}}
 
 

@@ -1,4 +1,4 @@
-"""One engine or peer in a waiting process, for the steady state of `run_speed.py`.
+"""Our engine or a peer in a waiting process, for the steady state of `run_speed.py`.
 
     python run_steps.py PEER FOLDER...      # folders of run_models.py
 
@@ -21,28 +21,19 @@ Run = Callable[[], np.ndarray]
 _BEFORE_ROUNDS = 1  # warm up threads and caches, and are not reported
 
 
-def _engine(name: str, folder: str, x: np.ndarray) -> Run:
-    import lstmstate
-    from lstmstate.model.network_loader import RunOptions
-
-    loaded = lstmstate.open_checkpoint(f"{folder}/model").network().load(RunOptions(name))
-    states = loaded.states_of(None, x.shape[1])
-    return lambda: loaded.runner.run(x, states).outputs
-
-
 def _units(folder: str) -> int:
     with open(f"{folder}/shape.json") as file:
         return int(json.load(file)[-1])
 
 
 def numpy_engine(folder: str, x: np.ndarray) -> Run:
-    """Our engine in NumPy."""
-    return _engine("numpy", folder, x)
+    """Our engine: compiled steps, or NumPy."""
+    import lstmstate
+    from lstmstate.model.network_loader import RunOptions
 
-
-def onnxruntime_engine(folder: str, x: np.ndarray) -> Run:
-    """Our engine on onnxruntime."""
-    return _engine("onnxruntime", folder, x)
+    loaded = lstmstate.open_checkpoint(f"{folder}/model").network().load(RunOptions("numpy"))
+    states = loaded.states_of(None, x.shape[1])
+    return lambda: loaded.runner.run(x, states).outputs
 
 
 def onnxruntime(folder: str, x: np.ndarray) -> Run:
@@ -104,7 +95,7 @@ def recurrent_product(folder: str, x: np.ndarray) -> Run:
 PEERS = {
     peer.__name__: peer
     for peer in (
-        numpy_engine, onnxruntime_engine, onnxruntime, torch, dynamic_rnn, recurrent_product
+        numpy_engine, onnxruntime, torch, dynamic_rnn, recurrent_product
     )
 }  # fmt: skip
 

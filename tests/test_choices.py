@@ -72,8 +72,8 @@ SHORT = "tuple, flat, stacked, layered, keras, torch, onnx, flax and 10 more"
         ),
         (
             "run SRC x.npy --engine jax",
-            "'--engine': it cannot be 'jax'; pass one of auto, numpy, graph, tensorflow, "
-            "onnxruntime; see lstmstate run --help",
+            "'--engine': it cannot be 'jax'; pass one of auto, numpy, graph, tensorflow; "
+            "see lstmstate run --help",
         ),
     ],
 )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import sys
 import tempfile
 from collections.abc import Callable
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,10 @@ from exported import difference, export
 from networks import Rng, alone, cell, random_network, sequences
 
 from lstmstate import engines
-from lstmstate.cells.activations import ACTIVATIONS
+from lstmstate.cells.activations import ACTIVATIONS, ROWS
 from lstmstate.engines.canonical_network import CanonicalCell, Network, Pair
 from lstmstate.errors import LstmstateError, MissingExtraError, UnsupportedError
-from lstmstate.exports import onnx_model
+from lstmstate.exports import onnx_model, onnx_operator
 from lstmstate.files.inputs import gather, version_of
 
 onnx = pytest.importorskip("onnx")
@@ -44,7 +44,11 @@ CELLS: list[dict[str, Any]] = [
     {"indy": True},
     {"indy": True, "gates": "jfo", "cell_clip": 0.3},
     {"forget_bias": -1.0, "activation": "relu", "candidate": "softsign"},
+    {"candidate": "hard_sigmoid", "activation": "leaky_relu", "recurrent_activation": "softsign"},
 ]
+# Without effect on any step; no LSTM operator has a clip of c, so that the cell is a Scan.
+SCANNED = {"cell_clip": 1e6}
+SYMMETRIC = [row.name for row in ROWS if row.is_symmetric]
 
 
 def session(network: Network) -> Any:
@@ -52,6 +56,12 @@ def session(network: Network) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     return onnxruntime.InferenceSession(onnx_model.model(network, "m.onnx"), options)
+
+
+def operators(network: Network) -> list[str]:
+    """Return what each cell of the exported network is: an LSTM, or a Scan."""
+    nodes = onnx.load_from_string(onnx_model.model(network, "m.onnx")).graph.node
+    return [node.op_type for node in nodes if node.op_type in ("LSTM", "Scan")]
 
 
 def fed(x: Array, states: list[Pair], lengths: list[int] | None = None) -> dict[str, Array]:
@@ -114,27 +124,34 @@ def test_cells_of_other_types_run(
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 @pytest.mark.parametrize("place", ["recurrent_activation", "candidate", "activation"])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "options", [{}, SCANNED, {"dtype": "float64"}], ids=["as it is", "Scan", "float64"]
+)
 def test_every_activation_runs_in_every_place(
-    tmp_path: Path, rng: Rng, place: str, name: str, dtype: str
+    tmp_path: Path, rng: Rng, place: str, name: str, options: dict[str, Any]
 ) -> None:
     given: dict[str, Any] = {"candidate": "tanh", "activation": "tanh"} | {place: name}
-    # Gates without bounds make a state that explodes: few steps. The clip has no effect.
-    network = alone(cell(rng, 3, 5, forget_bias=0.0, cell_clip=1e6, dtype=dtype, **given))
+    # Gates without bounds make a state that explodes: few steps.
+    network = alone(cell(rng, 3, 5, forget_bias=0.0, **options, **given))
+    dtype = network.dtype
     if (name, dtype) == ("erf", "float64"):
         with pytest.raises(UnsupportedError, match="it has erf of float64"):
             export(network, "onnx", tmp_path / "lstm.onnx")
     else:
         assert_runs(network, rng, steps=3, tolerance=2e-6 if dtype == "float32" else 1e-14)
+        assert_runs(network, rng, steps=3, batch=1)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 @pytest.mark.parametrize("size", [1e-4, 1.0, 30.0, 500.0])
-def test_activations_agree_far_from_zero(rng: Rng, name: str, size: float) -> None:
-    """Where exp overflows, too; i and f are 1/2 there, and the clip has no effect."""
+@pytest.mark.parametrize("options", [{}, SCANNED], ids=["as it is", "Scan"])
+def test_activations_agree_far_from_zero(
+    rng: Rng, name: str, size: float, options: dict[str, Any]
+) -> None:
+    """Where exp overflows, too; i and f are 1/2 there."""
     kernel = np.zeros((40, 4, 40), np.float32)
     kernel[:, 1] = np.eye(40)
-    one = cell(rng, 40, 40, candidate=name, forget_bias=0.0, cell_clip=1e6)._replace(
+    one = cell(rng, 40, 40, candidate=name, forget_bias=0.0, **options)._replace(
         kernel=kernel.reshape(40, 160),
         recurrent=np.zeros((40, 160), np.float32),
         bias=np.zeros(160, np.float32),
@@ -146,11 +163,86 @@ def test_activations_agree_far_from_zero(rng: Rng, name: str, size: float) -> No
     np.testing.assert_allclose(c, ran.states[0][0], rtol=1e-6, atol=1e-6)
 
 
+def test_alpha_and_beta_go_to_their_own_activations(rng: Rng) -> None:
+    """LeakyRelu and Elu take only alpha: they must not take the beta of the next one."""
+    takers = ["leaky_relu", "hard_sigmoid", "elu", "keras3_hard_sigmoid", "identity", "tanh"]
+    for gates, candidate, activation in itertools.product(takers[1::2], takers, takers):
+        given = {"candidate": candidate, "activation": activation, "recurrent_activation": gates}
+        assert_runs(alone(cell(rng, 2, 3, **given)), rng, steps=5)
+
+
+@pytest.mark.parametrize("peepholes", ["", "i", "f", "o", "ifo"])
+@pytest.mark.parametrize("batch", [1, 4])
+def test_peepholes_agree(rng: Rng, batch: int, peepholes: str) -> None:
+    assert_runs(alone(cell(rng, 3, 8, peepholes=peepholes)), rng, batch=batch)
+
+
+@pytest.mark.parametrize("gates", SYMMETRIC)
+@pytest.mark.parametrize("peepholes", ["", "fo"])
+def test_coupled_gates_agree(rng: Rng, gates: str, peepholes: str) -> None:
+    one = cell(rng, 3, 8, gates="jfo", peepholes=peepholes, recurrent_activation=gates)
+    assert_runs(alone(one), rng)
+
+
+def test_the_comparison_can_fail(rng: Rng, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With other gates in the operator."""
+    monkeypatch.setattr(onnx_operator, "_GATES", "ifoj")
+    with pytest.raises(AssertionError, match="Not equal"):
+        assert_runs(alone(cell(rng, 3, 4)), rng)
+
+
+@pytest.mark.parametrize(
+    ("options", "operator"),
+    [
+        *[({"activation": row.name}, "LSTM" if row.onnx else "Scan") for row in ROWS],
+        *[({"recurrent_activation": row.name}, "LSTM" if row.onnx else "Scan") for row in ROWS],
+        ({"peepholes": "o"}, "LSTM"),
+        ({"indy": True}, "LSTM"),
+        ({"gates": "jfo"}, "LSTM"),
+        ({"proj_clip": 0.01}, "LSTM"),  # without a projection it has no effect
+        ({"gates": "jfo", "recurrent_activation": "tanh"}, "Scan"),
+        ({"dtype": "float64"}, "Scan"),
+        ({"dtype": "float16"}, "Scan"),
+        ({"proj": 2}, "Scan"),
+        ({"cell_clip": 3.0}, "Scan"),
+        ({"norms": "ijfoc"}, "Scan"),
+    ],
+    ids=str,
+)
+def test_a_cell_is_an_lstm_operator_where_that_is_exact(
+    rng: Rng, options: dict[str, Any], operator: str
+) -> None:
+    assert operators(alone(cell(rng, 3, 4, **options))) == [operator]
+
+
+def test_softplus_of_onnxruntime_is_still_wrong() -> None:
+    """From 89 on it is infinite, so the operator has none. Once this fails, it can have it."""
+    weights = {"w": np.zeros((1, 4, 1)), "r": np.zeros((1, 4, 1)), "b": np.full((1, 8), 50.0)}
+    node = onnx.helper.make_node(
+        "LSTM",
+        ["x", *weights],
+        ["", "", "c"],
+        hidden_size=1,
+        activations=["Sigmoid", "Softplus", "Tanh"],
+    )
+    graph = onnx.helper.make_graph(
+        [node],
+        "softplus",
+        [onnx.helper.make_tensor_value_info("x", 1, (1, 1, 1))],
+        [onnx.helper.make_tensor_value_info("c", 1, (1, 1, 1))],
+        [onnx.numpy_helper.from_array(a.astype(np.float32), k) for k, a in weights.items()],
+    )
+    opset = onnx.helper.make_opsetid("", 22)
+    model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10)
+    made = onnxruntime.InferenceSession(model.SerializeToString())
+    assert np.isinf(made.run(None, {"x": np.zeros((1, 1, 1), np.float32)})[0]).all()
+
+
 def test_nan_stays_nan_without_the_lstm_operator(rng: Rng) -> None:
     """The operator of onnxruntime gives ordinary numbers: weights with NaN do not use it."""
-    broken = cell(rng, 3, 4)
-    broken.bias[2] = np.nan
-    for one in (broken, cell(rng, 3, 4, cell_clip=1.0, activation="relu6")):
+    broken, peeping = cell(rng, 3, 4), cell(rng, 3, 4, peepholes="o")
+    broken.bias[2] = peeping.peepholes["o"][1] = np.nan
+    for one in (broken, peeping, cell(rng, 3, 4, cell_clip=1.0, activation="relu6")):
         x, states = sequences(rng, alone(one), 5, 1)
         x[2:, 0, 1] = np.nan
         ran = engines.load("numpy", alone(one)).run(x, states)
@@ -360,7 +452,7 @@ def test_a_model_that_cannot_be_replaced_keeps_its_weights(
     large: Path, rng: Rng, monkeypatch: pytest.MonkeyPatch, failing: int
 ) -> None:
     before = {one.name: one.read_bytes() for one in large.parent.iterdir()}
-    replace, calls = os.replace, count()
+    replace, calls = os.replace, itertools.count()
 
     def fail_once(*paths: str) -> None:
         if next(calls) == failing:
@@ -403,6 +495,11 @@ def test_a_missing_package_is_named(rng: Rng, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(MissingExtraError, match="pip install"):
         onnx_model.model(alone(cell(rng, 3, 4)), "m.onnx")
+
+
+def test_a_model_is_made_without_onnxruntime(rng: Rng, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert operators(alone(cell(rng, 3, 4))) == ["LSTM"]
 
 
 def test_files_of_other_kinds_are_refused(tmp_path: Path, rng: Rng) -> None:

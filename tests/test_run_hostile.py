@@ -271,15 +271,3 @@ def test_the_sunspots_fit_a_terminal_of_80_columns_in_whole_rows() -> None:
     assert max(map(len, lines)) <= 80
     (row,) = [line for line in lines if "outputs" in line and "[309, 12]" in line]
     assert len(row.split()) == 7
-
-
-# ---- engines
-
-
-def test_onnxruntime_does_not_return_gates(shell: Shell, tmp_path: Path, x: Path) -> None:
-    ckpt = checkpoint(tmp_path / "x.ckpt", lstm_cell())
-    target = tmp_path / "y.npz"
-    done = shell("run", "-q", ckpt, x, "--engine", "onnxruntime", "--trace", "-o", target, code=3)
-    assert done.out == ""
-    assert "onnxruntime" in error(done)
-    assert not target.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -26,9 +27,9 @@ from lstmstate import engines
 from lstmstate.cells.activations import ACTIVATIONS
 from lstmstate.cells.families import BY_NAME
 from lstmstate.engines import tensorflow_cells, tensorflow_engine
-from lstmstate.engines.canonical_network import CanonicalCell
+from lstmstate.engines.canonical_network import CanonicalCell, Network
 from lstmstate.engines.numpy_functions import function
-from lstmstate.errors import LstmstateError, UnsupportedError
+from lstmstate.errors import LstmstateError, MissingExtraError, UnsupportedError
 
 ENGINE = "tensorflow"
 CLASSES = {
@@ -130,6 +131,41 @@ def test_any_network_agrees(seed: int) -> None:
     lengths = [int(n) for n in rng.integers(0, 13, 3)] if seed % 2 else None
     keep = "cm" if seed % 4 > 1 else ""
     assert_agrees(ENGINE, network, rng, steps=12, batch=3, lengths=lengths, keep=keep)
+
+
+@pytest.mark.parametrize(
+    ("keep", "lengths"),
+    [("", [9, 9, 9]), ("c", [4, 0, 9]), ("m", [4, 0, 9]), ("cm", [0, 0, 0])],
+)
+def test_sequences_of_unequal_lengths_agree(rng: Rng, keep: str, lengths: list[int]) -> None:
+    below = (cell(rng, 3, 4), cell(rng, 4, 5, 3)), (cell(rng, 3, 6), cell(rng, 6, 2))
+    network = Network((below, ((cell(rng, 5, 3),),)))
+    assert_agrees(ENGINE, network, rng, steps=9, batch=3, lengths=lengths, keep=keep)
+
+
+def test_consecutive_parts_equal_the_whole(rng: Rng) -> None:
+    network = Network((((cell(rng, 3, 4), cell(rng, 4, 5)),),))
+    x, states = sequences(rng, network, 12, 2)
+    runner = engines.load(ENGINE, network)
+    whole = runner.run(x, states, keep="m")
+    made = []
+    for start, stop in [(0, 5), (5, 6), (6, 12)]:
+        ran = runner.run(x[start:stop], states)
+        made.append(ran.outputs)
+        states = ran.states
+    np.testing.assert_array_equal(np.concatenate(made), whole.outputs)
+    np.testing.assert_array_equal(whole.kept[1]["m"], whole.outputs)
+    for pair, last in zip(states, whole.states, strict=True):
+        np.testing.assert_array_equal(pair, last)
+
+
+def test_the_comparison_can_fail(rng: Rng) -> None:
+    """With another bias for f."""
+    one = cell(rng, 3, 4)
+    x, states = sequences(rng, alone(one), 5, 1)
+    ours = engines.load("numpy", alone(one)).run(x, states)
+    theirs = engines.load(ENGINE, alone(one._replace(forget_bias=1.001))).run(x, states)
+    assert np.abs(ours.outputs - theirs.outputs).max() > 2e-5
 
 
 # ---- comparison with TensorFlow's operations, without this engine
@@ -258,6 +294,20 @@ def test_gates_of_every_step_are_refused(rng: Rng) -> None:
         UnsupportedError, match="do not return i and f of every step; use `engine='numpy'`"
     ):
         engines.load(ENGINE, network).run(*sequences(rng, network, 4, 1), keep="cif")
+
+
+@pytest.mark.parametrize("package", ["tensorflow", "tf_keras"])
+def test_a_missing_package_is_named(
+    rng: Rng, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(engines, "find_spec", lambda name: None if name == package else find(name))
+    with pytest.raises(MissingExtraError) as caught:
+        engines.load(ENGINE, alone(cell(rng, 3, 4)))
+    assert str(caught.value) == (
+        f"the engine tensorflow needs {package}, not installed here; "
+        "pip install 'lstmstate[tensorflow]'"
+    )
 
 
 def test_a_broken_installation_gives_no_traceback(

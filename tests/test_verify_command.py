@@ -225,16 +225,6 @@ def test_conflicting_flags(shell: Shell, flags: Sequence[str], problem: str) -> 
     assert problem in done.err
 
 
-@pytest.mark.parametrize("sample", ["bidirectional", "v1_format", "sunspots"])
-def test_an_engine_of_float32_is_compared_with_the_graph(shell: Shell, sample: str) -> None:
-    pytest.importorskip("onnxruntime")
-    flags = ["verify", "-q", str(SAMPLES / sample), "--engine", "onnxruntime", "--against", "graph"]
-    done = shell(*flags, code=0)
-    assert done.err == ""
-    assert "2 runs against the graph, 2 within" in done.out
-    assert shell(*flags, "--forget-bias", "3").code == 1
-
-
 def test_a_checkpoint_without_cells(shell: Shell, tmp_path: Path) -> None:
     ckpt = checkpoint(tmp_path / "x.ckpt", {"w": numbers(3, 4)})
     assert error(shell("verify", ckpt, code=3)) == f"{ckpt}: no graph, and no known variable names"

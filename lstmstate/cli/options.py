@@ -36,7 +36,7 @@ TARGET_NAMES = (
 KIND_NAMES = ("npy", "npz", "h5", "safetensors", "pt", "csv", "ckpt")
 ROW_KIND_NAMES = KIND_NAMES[:5]  # of files of any arrays
 # `engines.ENGINES` and `cells.activations.ACTIVATIONS` have the same names (a test compares).
-ENGINE_NAMES = ("auto", "numpy", "graph", "tensorflow", "onnxruntime")
+ENGINE_NAMES = ("auto", "numpy", "graph", "tensorflow")
 ACTIVATION_NAMES = (
     *("tanh", "sigmoid", "hard_sigmoid", "keras3_hard_sigmoid", "identity", "relu", "relu6"),
     *("leaky_relu", "elu", "selu", "softplus", "softsign", "sin", "erf"),
@@ -161,7 +161,7 @@ VARIABLES = option(
 )
 ENGINE = option(
     "auto: numpy if the graph confirms the cells, else graph, the graph's own step. tensorflow "
-    "and onnxruntime need their extras.",
+    "needs its extra.",
     ENGINE_NAMES,
     default="auto",
     show_default=True,

@@ -34,7 +34,6 @@ class Engine(NamedTuple):
 ENGINES = {
     "numpy": Engine("numpy_engine", None),
     "tensorflow": Engine("tensorflow_engine", "tensorflow", ("tensorflow", "tf_keras")),
-    "onnxruntime": Engine("onnxruntime_engine", "onnx", ("onnx", "onnxruntime")),
 }
 
 

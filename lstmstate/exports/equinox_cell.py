@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lstmstate.engines.canonical_network import Array, Network
-from lstmstate.engines.gate_weights import join_gates
 from lstmstate.exports.cell_calls import calls, numbered_scopes, state_scopes
+from lstmstate.exports.gate_weights import join_gates
 from lstmstate.exports.jax_parts import settings
 from lstmstate.exports.weight_files import reading
 

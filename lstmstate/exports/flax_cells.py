@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lstmstate.engines.canonical_network import Array, CanonicalCell, Network
-from lstmstate.engines.gate_weights import gate_weights, join_gates
 from lstmstate.exports.cell_calls import calls, numbered_scopes, state_scopes
+from lstmstate.exports.gate_weights import gate_weights, join_gates
 from lstmstate.exports.jax_parts import FUNCTIONS, settings
 from lstmstate.exports.weight_files import reading
 from lstmstate.named_tuple import NamedTuple

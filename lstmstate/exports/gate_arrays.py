@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lstmstate.engines.canonical_network import Array, Network
-from lstmstate.engines.gate_weights import gate_weights
 from lstmstate.exports.cell_calls import named_scopes
+from lstmstate.exports.gate_weights import gate_weights
 from lstmstate.exports.numpy_code import functions, imports
 from lstmstate.exports.weight_files import reading
 

@@ -13,8 +13,8 @@ from textwrap import indent
 import numpy as np
 
 from lstmstate.engines.canonical_network import Array, Network
-from lstmstate.engines.gate_weights import join_gates
 from lstmstate.exports.cell_calls import calls, state_scopes
+from lstmstate.exports.gate_weights import join_gates
 from lstmstate.exports.jax_parts import settings
 from lstmstate.exports.weight_files import reading
 

@@ -18,8 +18,8 @@ import numpy as np
 
 from lstmstate.cells.cell import CellShape
 from lstmstate.engines.canonical_network import Array, CanonicalCell, Chain, Network, Stage
-from lstmstate.engines.gate_weights import gate_weights
 from lstmstate.errors import UnsupportedError
+from lstmstate.exports.gate_weights import gate_weights
 from lstmstate.exports.layers import split_stages
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.state.layouts import LAYOUTS

@@ -6,8 +6,8 @@ import math
 from textwrap import indent
 
 from lstmstate.engines.canonical_network import CanonicalCell, Network
-from lstmstate.engines.gate_weights import gate_weights
 from lstmstate.exports.cell_calls import calls, named_scopes
+from lstmstate.exports.gate_weights import gate_weights
 
 # By the names of `cells.activations`: the function, or the value of one for z.
 _NAMED = {"tanh": "np.tanh", "sin": "np.sin"}

@@ -23,12 +23,12 @@ import numpy as np
 from lstmstate.cells.activations import SELU_ALPHA, SELU_SCALE
 from lstmstate.cells.cell import CellShape
 from lstmstate.engines.canonical_network import Array, CanonicalCell, Network, Norm, Stage
-from lstmstate.engines.expressible import missing_parts
-from lstmstate.engines.gate_weights import gate_weights
 from lstmstate.engines.numpy_functions import LEAK
-from lstmstate.engines.onnx_graph import DIRECTIONS, OPERATOR, lstm_node
 from lstmstate.errors import MissingExtraError, UnsupportedError, printable
+from lstmstate.exports.expressible import missing_parts
+from lstmstate.exports.gate_weights import gate_weights
 from lstmstate.exports.model_files import DataFile, ModelFiles
+from lstmstate.exports.onnx_operator import DIRECTIONS, OPERATOR, lstm_node
 from lstmstate.files.atomic import report_errors
 from lstmstate.state.layouts import LAYOUTS
 

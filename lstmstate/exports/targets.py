@@ -9,8 +9,8 @@ from typing import Any
 from lstmstate.arguments import refuse_unknown
 from lstmstate.cells.activations import ACTIVATIONS
 from lstmstate.engines.canonical_network import Array, Network
-from lstmstate.engines.expressible import Expressible, missing_parts, refuse_missing_parts
 from lstmstate.engines.run_options import RUN_OPTIONS
+from lstmstate.exports.expressible import Expressible, missing_parts, refuse_missing_parts
 from lstmstate.exports.model_files import ModelFiles
 from lstmstate.named_tuple import NamedTuple
 

@@ -15,9 +15,9 @@ import numpy as np
 from lstmstate.cells.activations import BY_NAME
 from lstmstate.cells.families import MIDDLE, NEW, OLD, PLAIN
 from lstmstate.engines.canonical_network import Array, CanonicalCell, Network
-from lstmstate.engines.gate_weights import gate_weights, join_gates
 from lstmstate.errors import UnsupportedError
 from lstmstate.exports.cell_calls import state_scopes
+from lstmstate.exports.gate_weights import gate_weights, join_gates
 from lstmstate.named_tuple import NamedTuple
 
 # Those that TensorFlow has no function for, or not one of the same values in every release.

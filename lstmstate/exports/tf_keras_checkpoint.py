@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lstmstate.engines.canonical_network import Array, CanonicalCell, Network
-from lstmstate.engines.gate_weights import join_gates
 from lstmstate.errors import UnsupportedError
 from lstmstate.exports.cell_calls import calls, state_scopes
+from lstmstate.exports.gate_weights import join_gates
 from lstmstate.exports.tensorflow_checkpoint import function
 
 _PROGRAM = """\

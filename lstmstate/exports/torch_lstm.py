@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from lstmstate.engines.canonical_network import Array, CanonicalCell, Network
-from lstmstate.engines.gate_weights import join_gates
+from lstmstate.exports.gate_weights import join_gates
 from lstmstate.exports.layers import Layer, layers_of, refuse_unlike_widths
 from lstmstate.exports.weight_files import reading
 

@@ -117,7 +117,7 @@ class LSTMNetwork(NetworkLoader, metaclass=Brief):
                 tuple (c, m) of arrays will do, and for a stack a list of these.
             lengths: `[batch]`, the valid steps of each sequence; the outputs after them are zero.
             time_major: whether inputs and outputs are `[time, batch, …]`.
-            engine: "auto", "numpy", "graph", "tensorflow" or "onnxruntime".
+            engine: "auto", "numpy", "graph" or "tensorflow".
             outputs: "m" for the m of the last cell, "graph" for the graph's own output.
             feeds: values for placeholders of the graph other than x and the state.
             forget_bias, …, peepholes: in place of the recorded ones; None for no clip.

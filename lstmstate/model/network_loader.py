@@ -96,8 +96,8 @@ class RunOptions(NamedTuple):
     """The options of a run.
 
     Attributes:
-        engine: "numpy", "graph", "tensorflow", "onnxruntime" or "auto", which is NumPy if the
-            graph confirms the cells, or there is no graph, and the graph's own step otherwise.
+        engine: "numpy", "graph", "tensorflow" or "auto", which is NumPy if the graph confirms
+            the cells, or there is no graph, and the graph's own step otherwise.
         given: by the names of `RUN_OPTIONS`, for all cells, in place of the recorded ones;
             assume_defaults: whether an option without a single default gets the documented one.
         feeds: values for placeholders of the graph other than x and the state.

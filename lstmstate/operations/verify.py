@@ -40,8 +40,7 @@ if TYPE_CHECKING:
 
 FEW, MANY = 4, 200  # steps over random data
 BATCH = 3
-# Both sides compute in float64, so that weights of any size leave no more than this between them;
-# an engine that has float32 alone is compared in float32, within what its rounding explains.
+# Both sides compute in float64, so that weights of any size leave no more than this between them.
 TOLERANCE = 1e-9
 BLOCK_TOLERANCE = 1e-5  # of cells that TensorFlow computes in float32 alone
 JUDGES = ("tensorflow", "graph")
@@ -313,9 +312,6 @@ def load_pair(
     exact = in_float64(ours.recognised_network)
     bound = TOLERANCE if tolerance is None else tolerance
     wide = ours._replace(network=exact, runner=engines.load("numpy", exact))
-    if ours.engine != "numpy":
-        bound = max(bound, _measure_rounding(wide, ours)) if tolerance is None else bound
-        wide = ours
     contradiction = None
     confirmation = network.confirmation(ours, RunOptions(given=options))
     if confirmation is not None and confirmation.agrees is False:
@@ -342,15 +338,6 @@ def load_pair(
         runner = InOrder(model.runner(found[0], exact=True), exact)
     judge = wide._replace(network=exact, runner=runner)
     return EnginePair(wide, judge, Tolerance(bound, bound), contradiction)
-
-
-def _measure_rounding(exact: Loaded, ours: Loaded) -> float:
-    """Return the distance of an engine from float64 on random data, with some room."""
-    x, states = _make_random_data(exact, FEW, 1)
-    first = exact.runner.run(x, states)
-    kind = ours.recognised_network.dtype
-    second = ours.runner.run(x.astype(kind), [(c.astype(kind), m.astype(kind)) for c, m in states])
-    return 8 * float(np.abs(first.outputs - second.outputs).max())
 
 
 def over_random_data(

@@ -68,9 +68,7 @@ def missing_parts(cell: CanonicalCell, has: Expressible) -> list[str]:
     return [part for part, is_missing in lacks.items() if is_missing]
 
 
-def refuse_missing_parts(
-    network: Network, has: Expressible, program: str, advice: str | None = None
-) -> None:
+def refuse_missing_parts(network: Network, has: Expressible, program: str, advice: str) -> None:
     """Raise an UnsupportedError if a program cannot express a cell, with all that it lacks."""
     for cell in network.cells:
         found = missing_parts(cell, has)
