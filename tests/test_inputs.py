@@ -15,6 +15,7 @@ from commands import SAMPLES, Shell, archive, error, in_folder, numbers, saved
 import lstmstate
 from lstmstate import LstmstateError
 from lstmstate.files import reader
+from lstmstate.state.formats import input_path
 
 Change = Callable[[Path], None]
 
@@ -184,3 +185,22 @@ def test_python_may_write_what_it_read_before(tmp_path: Path) -> None:
     lstmstate.save_state(state, path, force=True)
     with pytest.raises(LstmstateError, match="never written over"):
         lstmstate.convert(path, path, layout="flat", force=True)
+
+
+@pytest.mark.parametrize("command", ["run", "convert"])
+def test_the_inputs_of_a_batch_are_looked_at_once_though_all_outputs_exist(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    located: list[str] = []
+    plain = input_path.locate
+    monkeypatch.setattr(input_path, "locate", lambda path: located.append(path) or plain(path))
+    inputs = [saved(tmp_path / f"{number}.npy", numbers(4, 1)) for number in range(8)]
+    words = ["run", SAMPLES / "sunspots"]
+    if command == "convert":
+        inputs = [saved(path, numbers(4, 16)) for path in inputs]
+        words = ["convert", "--to-tuple"]
+    for _ in range(2):
+        located.clear()
+        done = shell(*words, *inputs, "--out-dir", tmp_path / "out", "--force")
+        assert done.code == 0, done.stderr
+    assert len(located) <= 2 * len(inputs)

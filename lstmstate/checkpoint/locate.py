@@ -117,7 +117,9 @@ def _at_prefix(prefix: str) -> Location | None:
     folder, name = os.path.split(prefix)
     shards: dict[int, dict[int, str]] = {}
     for entry in _names(folder):
-        part = None if _PART.fullmatch(entry) else re.fullmatch(_V1_SHARD, entry)
+        if not entry.startswith(name) or _PART.fullmatch(entry):  # a folder may have many
+            continue
+        part = re.fullmatch(_V1_SHARD, entry)
         if part and part["prefix"] == name:
             shard = shards.setdefault(int(part["count"]), {})
             shard[int(part["number"])] = os.path.join(folder, entry)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 
 from lstmstate.errors import LstmstateError
@@ -17,11 +17,13 @@ class Inputs:
 
     def __init__(self) -> None:
         self._versions: dict[str, Version] = {}  # of each path that was opened
-        self._named: list[Callable[[], Iterable[str]]] = []  # lists of paths
+        self._named: list[Callable[[], Iterable[str]]] = []  # lists of paths, not looked at yet
+        self._identities: set[Version] = set()  # device and inode of all others
 
     def add(self, path: str, version: Version) -> None:
         """Note a file that was opened; between two times it must not have changed."""
         refuse_changed(path, self._versions.setdefault(path, version), version)
+        self._identities.add(version[:2])
 
     def add_named(self, paths: Callable[[], Iterable[str]]) -> None:
         """Note files that may be read later, by a function that lists them when it is needed."""
@@ -31,10 +33,9 @@ class Inputs:
         """Raise an error if an output would replace one of the files."""
         if not os.path.exists(target):
             return
-        status = os.stat(target)
-        identity = version_of(status)[:2]
-        is_input = any(version[:2] == identity for version in self._versions.values())
-        if is_input or any(_is_same(path, status) for paths in self._named for path in paths()):
+        while self._named:  # each is looked at once: a batch has an output for each input
+            self._identities.update(_identities(self._named.pop()()))
+        if version_of(os.stat(target))[:2] in self._identities:
             raise LstmstateError(
                 "this is the input, which is never written over",
                 path=target,
@@ -83,8 +84,8 @@ def refuse_changed(path: str, before: Version, now: Version) -> None:
         raise LstmstateError("it changed while it was read", path=path, advice=advice)
 
 
-def _is_same(path: str, status: os.stat_result) -> bool:
-    try:
-        return os.path.samestat(os.stat(path), status)
-    except OSError:
-        return False
+def _identities(paths: Iterable[str]) -> Iterator[Version]:
+    """Yield device and inode of the paths that are there."""
+    for path in paths:
+        with suppress(OSError):
+            yield version_of(os.stat(path))[:2]

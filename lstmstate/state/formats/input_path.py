@@ -118,6 +118,8 @@ class InputPath:
         """Every file that reading the path may read."""
         if self.path == STDIN:
             return ["/dev/stdin"]
+        if self.__dict__.get("kind") is not None:  # it was looked at, and is a state file
+            return [self.path]
         try:
             return self.location.read_files
         except LstmstateError:  # a state file, or one that cannot be read: reading reports that
