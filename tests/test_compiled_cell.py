@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -187,9 +188,18 @@ def test_the_bytes_do_not_depend_on_the_number_of_threads(
     data = drawn(one.cell, 20, batch)
     found = []
     for count in (1, 2, 3, 8):
-        monkeypatch.setattr(compiled_cell, "_threads", lambda product, count=count: count)
+        monkeypatch.setattr(compiled_cell, "_threads", lambda *_, count=count: count)
         found.append([array.tobytes() for array in run(one, *data, "ijfoc")])
     assert found[1:] == found[:1] * 3
+
+
+def test_threads_are_started_for_much_work_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(4), raising=False)
+    products = {20 * 80: 1, 128 * 512: 1, 8 * 128 * 512: 4, 1 << 30: 4}
+    assert {size: compiled_cell._threads(size, 1000) for size in products} == products
+    assert compiled_cell._threads(8 * 128 * 512, 1) == 1
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(99), raising=False)
+    assert compiled_cell._threads(1 << 30, 1) == 8
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
@@ -220,7 +230,7 @@ one = compiled_cell.CompiledCell(cell(np.random.default_rng(2), 3, 70))
 x, c, m = np.ones((5, 3, 3), "f4"), np.zeros((3, 70), "f4"), np.zeros((3, 70), "f4")
 found = []
 for count in (1, 4):
-    compiled_cell._threads = lambda product: count
+    compiled_cell._threads = lambda *_: count
     if count > 1:
         with open("/proc/self/statm") as file:
             used = int(file.read().split()[0]) * resource.getpagesize()

@@ -45,6 +45,7 @@ _GATES = 1 << 22
 _CALL = 1 << 30
 # Multiplications of a step for each thread: the threads wait for one another in every step.
 _WORTH_A_THREAD = 100_000
+_WORTH_STARTING = 5_000_000  # of all steps, for each thread: to start one takes some 50 µs
 _MOST_THREADS = 8
 # Threads share the rows of a batch if each gets so many: they never wait for one another then. Each
 # reads all weights, so that it is worth it for fewer rows where they stay in its own cache.
@@ -164,7 +165,7 @@ class CompiledCell:
         at_once = max(_CALL // (product + batch * columns * inputs), 1)
         chunk = max(_CHUNK_BYTES // (batch * columns * dtype.itemsize), _CHUNK_ROWS // batch)
         chunk = max(min(chunk, at_once, steps), 1)
-        threads = _threads(product)
+        threads = _threads(product, steps)
         least_rows = _ROWS if self._recurrent.nbytes <= _CACHED_BYTES else _MANY_ROWS
         new_c = _aligned((batch, self._padded), dtype)
         new_c[:, :units] = c
@@ -228,7 +229,8 @@ def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     return room[start : start + size].view(dtype).reshape(shape)
 
 
-def _threads(product: int) -> int:
-    """Return the number of threads for a step of so many multiplications."""
+def _threads(product: int, steps: int) -> int:
+    """Return the number of threads for steps of so many multiplications each."""
     found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(min(found or 1, product // _WORTH_A_THREAD, _MOST_THREADS), 1)
+    worth = min(product // _WORTH_A_THREAD, product * steps // _WORTH_STARTING)
+    return max(min(found or 1, worth, _MOST_THREADS), 1)
