@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from importlib import metadata
@@ -128,6 +129,18 @@ def test_every_extra_for_users_is_listed() -> None:
         extra: [one.partition(">=")[0].replace("-", "_") for one in requirements]
         for extra, requirements in project["optional-dependencies"].items()
     }
+
+
+def test_the_tag_of_a_wheel_has_the_oldest_python_of_the_extension() -> None:
+    tomllib = pytest.importorskip("tomllib")  # from Python 3.11 on
+    found = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
+    source = (PROJECT / "lstmstate/engines/steps.c").read_text(encoding="utf-8")
+    (limit,) = re.findall(r"^#define Py_LIMITED_API 0x(..)(..)0000$", source, re.MULTILINE)
+    major, minor = (int(number, 16) for number in limit)
+    tag = f"cp{major}{minor}"
+    assert found["project"]["requires-python"] == f">={major}.{minor}"
+    assert found["tool"]["distutils"]["bdist_wheel"]["py-limited-api"] == tag
+    assert found["tool"]["cibuildwheel"]["build"] == f"{tag}-*"
 
 
 def test_every_package_that_an_export_imports_is_listed() -> None:
