@@ -129,6 +129,7 @@ def test_every_field_of_the_json_is_described(shell: Shell, tmp_path: Path) -> N
         shell.json("export", peephole, "--to", "gates", "-o", tmp_path / "gates.npz"),
         shell.json("export", peephole, "--to", "arrays", "-o", tmp_path / "arrays.npz"),
         shell.json("export", "--list"),
+        shell.json("doctor"),
     ]
     found = {name for document in documents for name in keys(document)}
     found |= {variable for document in documents[:1] for variable in document["variables"][0]}

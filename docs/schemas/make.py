@@ -208,6 +208,19 @@ Targets        schema: 'lstmstate.export/1'
 Target         name program state names takes: str
                files: [str]
                adds_to_f: float?
+Vectors        name: str
+               bytes: int
+Package        name: str
+               need: 'required'|'extra'|'export check'
+               extra version: str?
+               installed: bool
+Installation   schema: 'lstmstate.doctor/1'
+               kind: 'installation'
+               version python platform: str
+               compiled: bool
+               reason file: str?
+               vectors: [Vectors]?
+               packages: [Package]
 Batch          schema: str
                kind: 'batch'
                (holds): bool
@@ -225,6 +238,7 @@ DOCUMENTS = {
     "diff": "Difference",
     "check": "Checked",
     "export": "CellsExported|Exported|Targets",
+    "doctor": "Installation",
 }
 _SIMPLE = {
     "str": {"type": "string"},

@@ -28,6 +28,7 @@ COMMANDS = {
     "verify": "compare lstmstate with TensorFlow's own cell, or the graph's own step",
     "diff": "compare two states or two checkpoints, within a tolerance",
     "check": "assertions for CI: widths, layout, finite values, names",
+    "doctor": "the versions and the compiled steps in use, and the packages found",
 }
 DONE, NO, USAGE, UNUSABLE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 EXIT_CODES = f"""\

@@ -169,13 +169,18 @@ ENGINE = option(
 ASSUME_DEFAULTS = option("Use the documented default of an option that is not in the files.")
 
 
-class General(Options):
+class Basics(Options):
     """The options of every command."""
 
-    no_checksums: bool = option("Continue even if a checksum does not match.")
     as_json: bool = option("Print one JSON document.", flags="--json")
     quiet: bool = option("Print no notes and no progress on stderr.", flags="-q --quiet")
     debug: bool = option("Print the Python traceback of an error.")  # `execute` looks for it
+
+
+class General(Basics):
+    """The options of every command that opens files."""
+
+    no_checksums: bool = option("Continue even if a checksum does not match.")
 
     def check(self) -> None:
         """Note on stderr that checksums are not verified."""

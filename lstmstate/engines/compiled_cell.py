@@ -82,16 +82,23 @@ class _Steps(NamedTuple):
 _FORM = struct.Struct("@9n9i3d16P2i")
 
 
+def find_extension() -> tuple[Any, str]:
+    """Return the compiled module and "", or None and the reason why NumPy runs all cells."""
+    if os.environ.get(SWITCH) == "0":
+        return None, f"{SWITCH} is 0"
+    try:
+        import lstmstate.engines._steps as module
+    except ModuleNotFoundError:
+        return None, "the extension was not built"
+    except ImportError as error:
+        return None, f"the extension cannot be loaded ({error})"
+    return module, ""
+
+
 @cache
 def extension() -> Any:
-    """Return the compiled module; None if it was not built, or is switched off."""
-    if os.environ.get(SWITCH) == "0":
-        return None
-    try:
-        from lstmstate.engines import _steps
-    except ImportError:
-        return None
-    return _steps
+    """Return the compiled module, None if NumPy runs all cells."""
+    return find_extension()[0]
 
 
 def can_run(cell: CanonicalCell) -> bool:
