@@ -14,7 +14,7 @@ from lstmstate.version import __version__
 
 _REQUIRED = ("numpy", "h5py")
 # Packages by the extra that installs them; those of engines are in `ENGINES`.
-_OTHER_EXTRAS = {"snappy": ("cramjam",)}
+_OTHER_EXTRAS = {"snappy": ("cramjam",), "onnx": ("onnx", "onnxruntime")}
 # Packages that only the check of an export imports, and their names for pip.
 _OF_EXPORTS = {
     "torch": "torch",
