@@ -191,7 +191,7 @@ def is_text(start: bytes) -> bool:
         text = start.decode("utf-8") if len(start) < LOOK else start[:-4].decode("utf-8", "ignore")
     except UnicodeDecodeError:
         return False
-    return all(ord(character) >= 32 or character in "\t\n\r\f" for character in text)
+    return re.search("[\0-\b\v\x0e-\x1f]", text) is None  # control characters, but for \t \n \f \r
 
 
 def _text(start: bytes) -> FileKind | None:
