@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from networks import Array, alone, cell, sequences
 
-from lstmstate.engines import compiled_cell, load, numpy_engine
+from lstmstate.engines import canonical_network, compiled_cell, load, numpy_engine
 from lstmstate.engines.canonical_network import CanonicalCell
 from lstmstate.engines.compiled_cell import CompiledCell
 from lstmstate.engines.numpy_cell import NumpyCell
@@ -181,9 +181,14 @@ def test_the_bytes_do_not_depend_on_how_the_work_is_cut(
 
 @pytest.mark.parametrize("batch", [1, 3, 40])  # threads share units, or rows
 @pytest.mark.parametrize("kind", CELLS)
+@pytest.mark.parametrize("small", [False, True])  # chunks of few steps, and several calls
 def test_the_bytes_do_not_depend_on_the_number_of_threads(
-    monkeypatch: pytest.MonkeyPatch, kind: str, batch: int
+    monkeypatch: pytest.MonkeyPatch, kind: str, batch: int, small: bool
 ) -> None:
+    if small:
+        monkeypatch.setattr(compiled_cell, "_CHUNK_BYTES", 1)
+        monkeypatch.setattr(canonical_network, "_ROWS_AT_ONCE", 3)
+        monkeypatch.setattr(compiled_cell, "_CALL", 8 * 280 * 73 * batch)
     one = CompiledCell(cell(np.random.default_rng(2), 3, 70, **CELLS[kind]))
     data = drawn(one.cell, 20, batch)
     found = []
@@ -194,6 +199,8 @@ def test_the_bytes_do_not_depend_on_the_number_of_threads(
 
 
 def test_threads_are_started_for_much_work_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(compiled_cell, "_quota", lambda: 99)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(4), raising=False)
     products = {20 * 80: 1, 128 * 512: 1, 8 * 128 * 512: 4, 1 << 30: 4}
     assert {size: compiled_cell._threads(size, 1000) for size in products} == products
@@ -297,6 +304,42 @@ def test_numpy_runs_the_cells_that_they_do_not_take(options: dict[str, Any]) -> 
     assert isinstance(numpy_engine.prepare(one), NumpyCell)
     x, states = sequences(np.random.default_rng(0), alone(one), 2, 2)
     assert np.isfinite(load("numpy", alone(one)).run(x, states).outputs).all()
+
+
+@pytest.mark.parametrize("name", ["outputs", "kept"])
+def test_arrays_of_another_dtype_are_refused(name: str) -> None:
+    one = CompiledCell(cell(np.random.default_rng(0), 3, 4))
+    x, c, m = drawn(one.cell, 2, 2)
+    outputs, kept = np.empty((2, 2, 4), x.dtype), {"c": np.empty((2, 2, 4), x.dtype)}
+    with pytest.raises(ValueError, match="expected arrays of float32"):
+        if name == "outputs":
+            one.run(x, c, m, outputs.astype("f8"), kept)
+        else:
+            one.run(x, c, m, outputs, {"c": np.empty((2, 4, 2), x.dtype).swapaxes(1, 2)})
+
+
+def test_outputs_have_the_dtype_of_the_cell() -> None:
+    for dtype, other in (("float32", "float64"), ("float64", "float32")):
+        one = cell(np.random.default_rng(0), 3, 4, dtype=dtype)
+        x, c, m = drawn(one, 3, 2)
+        expected = run_padded(NumpyCell(one), x, c, m, None, "c")
+        outputs, _, kept = run_padded(CompiledCell(one), x.astype(other), c, m, None, "c")
+        assert outputs.dtype == kept["c"].dtype == dtype
+        np.testing.assert_allclose(outputs, expected[0], rtol=0, atol=1e-6)
+
+
+def test_the_input_of_few_steps_is_multiplied_at_once_if_a_step_is_large() -> None:
+    assert canonical_network.steps_at_once(4 * 65536 * 4, 1, 1 << 18) == 8
+    assert canonical_network.steps_at_once(4 << 28, 1, 1 << 18) == 1
+
+
+def test_a_limit_of_processors_is_one_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(99), raising=False)
+    for asked, expected in (("3", 3), ("", 8), ("many", 8), ("4,2", 8)):
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+        assert compiled_cell._threads(1 << 30, 9) == expected
+    monkeypatch.setattr(compiled_cell, "_quota", lambda: 2)
+    assert compiled_cell._threads(1 << 30, 9) == 2
 
 
 def test_a_plan_of_another_build_is_refused() -> None:

@@ -32,7 +32,14 @@ from writers import BATCH, INPUTS, STEPS, TensorFlow, only, opened, shown
 import lstmstate
 from lstmstate.cells import Option
 from lstmstate.checkpoint.graph_node import Node
-from lstmstate.engines import blas_threads, compiled_cell, load, numpy_cell, numpy_engine
+from lstmstate.engines import (
+    blas_threads,
+    canonical_network,
+    compiled_cell,
+    load,
+    numpy_cell,
+    numpy_engine,
+)
 from lstmstate.engines.canonical_network import CanonicalCell, Network
 from lstmstate.engines.compiled_cell import CompiledCell
 from lstmstate.engines.numpy_cell import NumpyCell
@@ -72,8 +79,8 @@ def test_a_sequence_in_parts_gives_the_same_values(
     monkeypatch: pytest.MonkeyPatch, dtype: str, batch: int
 ) -> None:
     expected = _run(batch, dtype)
-    monkeypatch.setattr(numpy_cell, "_CHUNK_BYTES", 1)
-    monkeypatch.setattr(numpy_cell, "_CHUNK_ROWS", 16)
+    monkeypatch.setattr(numpy_cell, "_CACHED_BYTES", 1)
+    monkeypatch.setattr(canonical_network, "_ROWS_AT_ONCE", 16)
     tolerance = {"float64": 1e-12, "float32": 1e-5, "float16": 1e-2}[dtype]
     np.testing.assert_allclose(_run(batch, dtype), expected, atol=tolerance)
 

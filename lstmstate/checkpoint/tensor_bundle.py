@@ -388,7 +388,7 @@ class Bundle:
         if page.shard == entry.shard and start >= 0 and start + entry.size <= len(page.data):
             return page.data[start : start + entry.size]
         with self._open(path) as source:
-            follows = page.shard == entry.shard and 0 <= entry.offset - page.end <= _PAGE_BYTES
+            follows = page.shard == entry.shard and page.start <= entry.offset <= page.end
             ahead = min(_PAGE_BYTES, source.size - entry.offset) if follows else 0
             data = source.read(entry.offset, max(entry.size, ahead), "this value")
         if len(data) <= _PAGE_BYTES:

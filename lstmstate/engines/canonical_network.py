@@ -20,6 +20,9 @@ Lengths = np.ndarray[
 # The gates, which an engine may keep of every step after their activations.
 GATES = "ijfo"
 
+_ROWS_AT_ONCE = 256  # of the input, for one product
+_MOST_AT_ONCE_BYTES = 8 << 20  # of the gates that it makes
+
 Pair = tuple[Array, Array]  # c [batch, H] and m [batch, R] of one cell
 
 
@@ -318,6 +321,24 @@ def spans(steps: int, at_once: int) -> Iterator[tuple[int, int]]:
     """
     for start in range(0, steps, at_once):
         yield start, min(start + at_once, steps)
+
+
+def steps_at_once(row: int, batch: int, cached: int) -> int:
+    """Return the number of steps whose input is multiplied with the kernel at once.
+
+    They are as many as the caches have room for, but enough rows to make a product worth it.
+
+    Args:
+        row: the bytes of the gates of one step.
+        cached: the bytes that stay in the processor's caches.
+
+    >>> steps_at_once(1 << 10, 1, 1 << 18), steps_at_once(1 << 17, 16, 1 << 18)
+    (256, 16)
+    >>> steps_at_once(1 << 26, 1, 1 << 18)
+    1
+    """
+    enough = min(_ROWS_AT_ONCE // batch, _MOST_AT_ONCE_BYTES // row)
+    return max(cached // row, enough, 1)
 
 
 def reverse_sequences(x: Array, lengths: Lengths | None) -> Array:

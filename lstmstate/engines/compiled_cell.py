@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from lstmstate.engines.canonical_network import Array, CanonicalCell, Pair, spans
+from lstmstate.engines.canonical_network import Array, CanonicalCell, Pair, spans, steps_at_once
 from lstmstate.named_tuple import NamedTuple
 
 SWITCH = "LSTMSTATE_KERNEL"
@@ -37,7 +38,6 @@ _PROJECTED_AT_ONCE = 4  # vectors of columns
 # The input's part of the gates is computed for so many bytes of steps at once, which stay in the
 # processor's caches.
 _CHUNK_BYTES = 1 << 18
-_CHUNK_ROWS = 256
 _LINE_BYTES = 64
 # Rows of a batch are run in parts whose gates have so many numbers.
 _GATES = 1 << 22
@@ -47,6 +47,7 @@ _CALL = 1 << 30
 _WORTH_A_THREAD = 100_000
 _WORTH_STARTING = 5_000_000  # of all steps, for each thread: to start one takes some 50 µs
 _MOST_THREADS = 8
+_MANY = 1 << 10  # processors, where nothing limits them
 # Threads share the rows of a batch if each gets so many: they never wait for one another then. Each
 # reads all weights, so that it is worth it for fewer rows where they stay in its own cache.
 _ROWS, _MANY_ROWS = 4, 16
@@ -170,8 +171,8 @@ class CompiledCell:
         columns = len(cell.gates) * self._padded
         product = batch * columns * width
         at_once = max(_CALL // (product + batch * columns * inputs), 1)
-        chunk = max(_CHUNK_BYTES // (batch * columns * dtype.itemsize), _CHUNK_ROWS // batch)
-        chunk = max(min(chunk, at_once, steps), 1)
+        chunk = steps_at_once(batch * columns * dtype.itemsize, batch, _CHUNK_BYTES)
+        chunk = min(chunk, at_once, steps)
         threads = _threads(product, steps)
         least_rows = _ROWS if self._recurrent.nbytes <= _CACHED_BYTES else _MANY_ROWS
         new_c = _aligned((batch, self._padded), dtype)
@@ -187,7 +188,7 @@ class CompiledCell:
                 *(self._peepholes, new_c, sums, unprojected, made),
                 *(kept[letter][start:stop] if letter in kept else None for letter in _KEPT),
             ]
-            assert all(one is None or one.flags.c_contiguous for one in arrays)
+            _refuse_others(arrays, dtype)
             plan = _Steps(
                 steps=stop - start,
                 batch=batch,
@@ -228,16 +229,38 @@ class CompiledCell:
         extension().run(self._kind, is_double, _FORM.pack(*plan, *addresses, 0, 0))
 
 
+def _refuse_others(arrays: Sequence[Array | None], dtype: np.dtype[Any]) -> None:
+    """Refuse arrays whose bytes are not those that the compiled steps read and write."""
+    for one in arrays:
+        if one is not None and (one.dtype != dtype or not one.flags.c_contiguous):
+            raise ValueError(f"expected arrays of {dtype} in C order, got {one.dtype}")
+
+
 def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Return zeros that begin with a line of the processor's caches: no vector crosses two."""
     size = math.prod(shape) * dtype.itemsize
-    room = np.zeros(size + _LINE_BYTES, np.uint8)
+    room = np.zeros(size + _LINE_BYTES - 1, np.uint8)
     start = -room.ctypes.data % _LINE_BYTES
     return room[start : start + size].view(dtype).reshape(shape)
 
 
 def _threads(product: int, steps: int) -> int:
     """Return the number of threads for steps of so many multiplications each."""
-    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     worth = min(product // _WORTH_A_THREAD, product * steps // _WORTH_STARTING)
-    return max(min(found or 1, worth, _MOST_THREADS), 1)
+    return max(min(_processors(), worth, _MOST_THREADS), 1)
+
+
+def _processors() -> int:
+    """Return how many processors this process may use."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(here or 1, _quota(), int(asked) if asked.isdecimal() and asked.isascii() else _MANY)
+
+
+@cache
+def _quota() -> int:
+    """Return the processors that a container gives; more than there are without a limit."""
+    with suppress(OSError, ValueError), open("/sys/fs/cgroup/cpu.max") as file:
+        quota, period = map(int, file.read().split())
+        return max(quota // period, 1)
+    return _MANY

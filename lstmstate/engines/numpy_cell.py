@@ -15,13 +15,17 @@ from collections.abc import Mapping
 import numpy as np
 
 from lstmstate.engines import blas_threads
-from lstmstate.engines.canonical_network import Array, CanonicalCell, Norm, Pair, spans
+from lstmstate.engines.canonical_network import (
+    Array,
+    CanonicalCell,
+    Norm,
+    Pair,
+    spans,
+    steps_at_once,
+)
 from lstmstate.engines.numpy_functions import function
 
-# The input's part of the gates is computed for so many bytes of steps at once, which stay in the
-# processor's caches, but for so many rows at least, which make a matrix product worth it.
-_CHUNK_BYTES = 1 << 20
-_CHUNK_ROWS = 256
+_CACHED_BYTES = 1 << 20
 _MOST_NUMBERS = 1 << 20  # in c of the rows that are run at once; all buffers have ten times as many
 
 
@@ -71,7 +75,7 @@ class NumpyCell:
         """
         steps, batch, width = x.shape
         row = len(self._kernel) * self.cell.widths.c * self._wide.itemsize * batch
-        at_once = min(max(_CHUNK_BYTES // row, _CHUNK_ROWS // batch, 1), steps)
+        at_once = min(steps_at_once(row, batch, _CACHED_BYTES), steps)
         buffers = _Buffers(self.cell, self._wide, batch, at_once)
         buffers.c[...] = c
         # A sigmoid whose exponential overflows is 0 or 1.

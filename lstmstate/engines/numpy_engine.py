@@ -124,9 +124,9 @@ def run_padded(
     steps, batch, _ = x.shape
     widths = cell.cell.widths
     wide = {"c": widths.c, "m": widths.m, **dict.fromkeys(GATES, widths.c)}
-    make = np.empty if lengths is None else np.zeros
-    outputs = make((steps, batch, widths.m), x.dtype)
-    kept = {letter: make((steps, batch, wide[letter]), x.dtype) for letter in keep}
+    make, dtype = np.empty if lengths is None else np.zeros, cell.cell.dtype
+    outputs = make((steps, batch, widths.m), dtype)
+    kept = {letter: make((steps, batch, wide[letter]), dtype) for letter in keep}
     if lengths is None:
         return outputs, run_rows(cell, x, c, m, outputs, kept), kept
     c, m = c.copy(), m.copy()
@@ -135,8 +135,8 @@ def run_padded(
     for stop in np.unique(lengths[lengths > 0]):
         rows = order[: np.count_nonzero(lengths >= stop)]
         shape = (int(stop) - start, len(rows))
-        made = np.empty((*shape, widths.m), x.dtype)
-        kept_of = {letter: np.empty((*shape, wide[letter]), x.dtype) for letter in keep}
+        made = np.empty((*shape, widths.m), dtype)
+        kept_of = {letter: np.empty((*shape, wide[letter]), dtype) for letter in keep}
         c[rows], m[rows] = run_rows(cell, x[start:stop, rows], c[rows], m[rows], made, kept_of)
         outputs[start:stop, rows] = made
         for letter, values in kept_of.items():

@@ -19,6 +19,7 @@ class Inputs:
         self._versions: dict[str, Version] = {}  # of each path that was opened
         self._named: list[Callable[[], Iterable[str]]] = []  # lists of paths, not looked at yet
         self._identities: set[Version] = set()  # device and inode of all others
+        self._paths: set[str] = set()  # of those named, whose file another process may replace
 
     def add(self, path: str, version: Version) -> None:
         """Note a file that was opened; between two times it must not have changed."""
@@ -34,8 +35,12 @@ class Inputs:
         if not os.path.exists(target):
             return
         while self._named:  # each is looked at once: a batch has an output for each input
-            self._identities.update(_identities(self._named.pop()()))
-        if version_of(os.stat(target))[:2] in self._identities:
+            paths = list(self._named[-1]())
+            self._identities.update(_identities(paths))
+            self._paths.update(map(os.path.realpath, paths))
+            del self._named[-1]
+        identity = version_of(os.stat(target))[:2]
+        if identity in self._identities or os.path.realpath(target) in self._paths:
             raise LstmstateError(
                 "this is the input, which is never written over",
                 path=target,

@@ -12,7 +12,7 @@ from lstmstate.engines.compiled_cell import find_extension
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.version import __version__
 
-_REQUIRED = ("numpy", "h5py")
+_REQUIRED = ("numpy", "h5py", "click", "rich", "google_crc32c", "threadpoolctl")
 # Packages by the extra that installs them; those of engines are in `ENGINES`.
 _OTHER_EXTRAS = {"snappy": ("cramjam",), "onnx": ("onnx", "onnxruntime")}
 # Packages that only the check of an export imports, and their names for pip.

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 
 class Documents(list[Json]):
-    """The documents of many items, each made while it is written: they take much memory."""
+    """The documents of many items, each made while it is written: they take much memory.
+
+    They have a length and can be walked through, as the encoder of JSON does, and nothing else.
+    """
 
     def __init__(self, items: Collection[Any], make: Callable[[Any], Json]) -> None:
         super().__init__()
