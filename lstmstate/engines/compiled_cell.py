@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from lstmstate.engines.canonical_network import Array, CanonicalCell, Pair, spans, steps_at_once
+from lstmstate.engines.numpy_cell import NumpyCell
 from lstmstate.named_tuple import NamedTuple
 
 SWITCH = "LSTMSTATE_KERNEL"
@@ -145,9 +146,9 @@ class CompiledCell:
             self._projection = _aligned(by_panel.shape, cell.dtype)
             self._projection[...] = by_panel
 
-    def in_float64(self) -> CompiledCell:
-        """Return the same cell, computing in float64."""
-        return CompiledCell(self.cell.in_float64(), self._kind)
+    def in_float64(self) -> NumpyCell:
+        """Return the same cell, computing in float64; for a few steps, its weights as they are."""
+        return NumpyCell(self.cell.in_float64())
 
     def _panels(self, weights: Array) -> Array:
         rows, gates, _ = weights.shape
