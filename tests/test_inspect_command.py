@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import json
 import math
 import os
@@ -14,6 +15,7 @@ import struct
 import subprocess
 import sys
 import termios
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +32,7 @@ from numpy.typing import NDArray
 import lstmstate
 from lstmstate.cells.weight_stats import GateStats, cell_stats
 from lstmstate.cli import execute as run
+from lstmstate.cli.report.documents import checkpoint_document
 from lstmstate.model.checkpoint import open_checkpoint
 
 
@@ -660,3 +663,15 @@ def test_the_statistics_of_a_cell_in_a_checkpoint(tmp_path: Any) -> None:
     assert found[0] == Figures("kernel", "i", 28, 1.0, 1.0, 1.0, 0.0, 0, 0, 0)
     assert found[4] == Figures("bias", "i", 4, 0.0, 0.0, 0.0, 0.0, 4, 0, 0)
     assert [one.gate for one in found] == list("ijfo") * 2
+
+
+def test_a_document_does_not_keep_its_checkpoint() -> None:
+    """A batch has the documents of all its checkpoints until the last one is read."""
+    ckpt = open_checkpoint(SAMPLES / "sunspots")
+    cells = [cell.info for cell in ckpt.cells.values()]
+    document = checkpoint_document("a", ckpt, cells, None, None, None, None)
+    kept = weakref.ref(ckpt)
+    del ckpt, cells
+    gc.collect()
+    assert kept() is None
+    assert len(document["variables"]) == 22

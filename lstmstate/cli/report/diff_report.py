@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lstmstate.cli.command import Json
 from lstmstate.cli.report import text
-from lstmstate.cli.report.documents import Documents
+from lstmstate.cli.report.documents import documents_of
 
 if TYPE_CHECKING:
     from lstmstate.cli.report.console import Sheet
@@ -22,7 +22,7 @@ def diff_document(a: str, b: str, kind: str, found: list[Difference], tolerance:
         "b": b,
         "same": all(one.verdict == "same" for one in found),
         "tolerance": tolerance._asdict(),
-        "tensors": Documents(found, _difference),
+        "tensors": documents_of(found, _difference),
     }
 
 

@@ -21,6 +21,17 @@ if TYPE_CHECKING:
     from lstmstate.state.state_stream import StateStream
 
 
+_MANY = 1000  # documents that are made one by one
+
+
+def documents_of(items: Collection[Any], make: Callable[[Any], Json]) -> list[Json]:
+    """Return the document of each item; many are made while they are written.
+
+    A few are made at once: the items, and what they belong to, are not kept until then.
+    """
+    return Documents(items, make) if len(items) > _MANY else list(map(make, items))
+
+
 class Documents(list[Json]):
     """The documents of many items, each made while it is written: they take much memory.
 
@@ -87,7 +98,7 @@ def checkpoint_document(
             "cells": [{"name": cell.name, **_state(cell)} for cell in unrecognised[0]],
             "refused": [with_flags(reason) for reason in unrecognised[1]],
         },
-        "variables": Documents(ckpt.variables, lambda name: _variable(ckpt, name)),
+        "variables": documents_of(ckpt.variables, lambda name: _variable(ckpt, name)),
         "damaged": None
         if damaged is None
         else [{"variable": error.tensor, "error": str(error)} for error in damaged],
